@@ -1,0 +1,46 @@
+/** How two GPUs of one host reach each other, best first: NVLink, one PCIe switch, through the CPU, through another socket. */
+export type GpuLink = "nvlink" | "pcie-switch" | "pcie-host" | "pcie-socket" | "none" | "unknown";
+
+/** What `nvidia-smi` says of one GPU. */
+export interface GpuFacts {
+  readonly index: number;
+  readonly uuid: string;
+  /** e.g. `NVIDIA H100 80GB HBM3`. */
+  readonly model: string;
+  /** Total as `nvidia-smi` reports it; CUDA sees about 0.5 GiB less (79.65 and 79.18 GiB on an H100 80GB). */
+  readonly memoryGiB: number;
+  readonly memoryUsedGiB: number;
+  /** e.g. `9.0`; absent when the driver is too old to say. */
+  readonly computeCapability?: string;
+}
+
+/** What the program knows of one host before it changes anything. Plain data; made by `bootstrap/host/facts.sh`. */
+export interface HostFacts {
+  readonly name: string;
+  readonly architecture: string;
+  readonly operatingSystem: { readonly id: string; readonly version: string; readonly glibc?: string };
+  readonly cpuCores: number;
+  readonly memoryTotalGiB: number;
+  readonly memoryAvailableGiB: number;
+  /** Folder for caches (weights, runtimes) and the free space of its disk. */
+  readonly cache: { readonly path: string; readonly freeGiB: number };
+  /** Free space of the memory file system, for adapters. */
+  readonly sharedMemoryGiB: number;
+  readonly gpus: readonly GpuFacts[];
+  /** The slowest link between any two of the host's GPUs; `unknown` with fewer than two. */
+  readonly gpuLink: GpuLink;
+  /** Whether CUDA peer access works between all GPUs; absent when it could not be asked. */
+  readonly peerAccess?: boolean;
+  readonly driverVersion?: string;
+  /** Highest CUDA version that the driver supports, e.g. `13.0`. */
+  readonly cudaVersion?: string;
+  readonly isRoot: boolean;
+  readonly serviceManager: "systemd-system" | "systemd-user" | "supervisor";
+  /** Python interpreters from 3.10 to 3.13, best first. */
+  readonly pythons: readonly { readonly path: string; readonly version: string }[];
+  readonly hasCCompiler: boolean;
+  /** Who listens on the port that was asked about; absent when it is free. */
+  readonly portHolder?: { readonly processId?: number; readonly command?: string };
+  /** Variables of the environment that the GPU libraries read and that must reach vLLM (NCCL, NVSHMEM, loader path). */
+  readonly environment: Readonly<Record<string, string>>;
+}
