@@ -1,0 +1,129 @@
+import { z } from "zod";
+import type { HostFacts } from "../../plan/facts";
+import { callTarget, type HostAnswer } from "./transport";
+import { STEP_NAMES, type HostTarget, type StepCheck } from "./request";
+
+const stepCheckSchema = z.object({
+  step: z.enum(STEP_NAMES),
+  holds: z.boolean(),
+  reason: z.string().optional(),
+  token: z.string(),
+});
+
+const gpuFactsSchema = z.object({
+  index: z.int().nonnegative(),
+  uuid: z.string(),
+  model: z.string(),
+  memoryGiB: z.number().positive(),
+  memoryUsedGiB: z.number().nonnegative(),
+  computeCapability: z.string().optional(),
+});
+
+const hostFactsSchema = z.object({
+  name: z.string(),
+  architecture: z.string(),
+  operatingSystem: z.object({ id: z.string(), version: z.string(), glibc: z.string().optional() }),
+  cpuCores: z.int().positive(),
+  memoryTotalGiB: z.number().positive(),
+  memoryAvailableGiB: z.number().nonnegative(),
+  cache: z.object({ path: z.string(), freeGiB: z.number().nonnegative() }),
+  sharedMemoryGiB: z.number().nonnegative(),
+  gpus: z.array(gpuFactsSchema),
+  gpuLink: z.enum(["nvlink", "pcie-switch", "pcie-host", "pcie-socket", "none", "unknown"]),
+  peerAccess: z.boolean().optional(),
+  driverVersion: z.string().optional(),
+  cudaVersion: z.string().optional(),
+  isRoot: z.boolean(),
+  serviceManager: z.enum(["systemd-system", "systemd-user", "supervisor"]),
+  pythons: z.array(z.object({ path: z.string(), version: z.string() })),
+  hasCCompiler: z.boolean(),
+  portHolder: z.object({ processId: z.int().optional(), command: z.string().optional() }).optional(),
+  environment: z.record(z.string(), z.string()),
+});
+
+/**
+ * Asks a host what it is; changes nothing.
+ * @param portOfInterest the port whose holder is wanted
+ * @throws Error when the host does not answer within 20 s or not in the agreed form
+ */
+export async function readFacts(target: HostTarget, portOfInterest: number): Promise<HostFacts> {
+  const answer = await callTarget(target, {
+    script: "facts.sh",
+    argv: [],
+    environment: { TANDEM_PORT: String(portOfInterest) },
+    timeoutSeconds: 20,
+  });
+  if (answer.code !== 0) throw new Error(`can't read the facts of ${describeTarget(target)}: ${lastLine(answer)}`);
+  return hostFactsSchema.parse(JSON.parse(answer.stdout)) satisfies HostFacts;
+}
+
+/** Asks a host which of a stack's steps still hold; changes nothing. A host without the stack answers with none. */
+export async function readChecks(target: HostTarget, stack: string): Promise<StepCheck[]> {
+  const answer = await callTarget(target, {
+    script: "work.sh",
+    argv: ["check"],
+    environment: { TANDEM_STACK: stack },
+    timeoutSeconds: 20,
+  });
+  if (answer.code !== 0) throw new Error(`can't check the steps on ${describeTarget(target)}: ${lastLine(answer)}`);
+  return answer.stdout
+    .split("\n")
+    .filter((line) => line.trim() !== "")
+    .map((line) => stepCheckSchema.parse(JSON.parse(line)));
+}
+
+/** Ends all detached work of a stack on a host, after Ctrl-C. Services keep running. */
+export async function stopWork(target: HostTarget, stack: string, onLine?: (line: string) => void): Promise<void> {
+  await expectSuccess(target, stack, "stop", 60, onLine);
+}
+
+/**
+ * Takes back everything that the stack still has on a host, whatever Pulumi's state says, and proves that it is gone.
+ * @throws Error when something survives; names it
+ */
+export async function sweepHost(target: HostTarget, stack: string, onLine?: (line: string) => void): Promise<void> {
+  await expectSuccess(target, stack, "sweep", 180, onLine);
+}
+
+/** Prints the log of a step's unit, or of the step itself, to `onOutput`. */
+export async function readLog(
+  target: HostTarget,
+  stack: string,
+  step: string | undefined,
+  onOutput: (text: string) => void,
+): Promise<number> {
+  const answer = await callTarget(target, {
+    script: "work.sh",
+    argv: step === undefined ? ["logs"] : ["logs", step],
+    environment: { TANDEM_STACK: stack },
+    onOutput,
+    timeoutSeconds: 60,
+  });
+  return answer.code;
+}
+
+async function expectSuccess(
+  target: HostTarget,
+  stack: string,
+  verb: string,
+  timeoutSeconds: number,
+  onLine?: (line: string) => void,
+): Promise<void> {
+  const environment = { TANDEM_STACK: stack };
+  const answer = await callTarget(target, { script: "work.sh", argv: [verb], environment, timeoutSeconds, onLine });
+  if (answer.code !== 0) throw new Error(`${verb} failed on ${describeTarget(target)}: ${lastLine(answer)}`);
+}
+
+export function describeTarget(target: HostTarget): string {
+  switch (target.kind) {
+    case "local":
+      return "this machine";
+    default:
+      throw new Error(`unknown target ${JSON.stringify(target.kind satisfies never)}`);
+  }
+}
+
+function lastLine(answer: HostAnswer): string {
+  const lines = `${answer.stdout}\n${answer.stderr}`.split("\n").filter((line) => line.trim() !== "");
+  return lines.at(-1) ?? `exit ${answer.code} without a word`;
+}

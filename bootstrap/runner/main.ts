@@ -1,0 +1,42 @@
+/**
+ * The program that Pulumi's commands start: `tandem-runner apply | undo` with a StepRequest as JSON on standard input,
+ * `tandem-runner key` for a new API key. Progress goes to standard error, one JSON result to standard output.
+ */
+import { randomBytes } from "node:crypto";
+import { text } from "node:stream/consumers";
+import { proveStep } from "./proof";
+import { applyStep, StepError, undoStep } from "./step";
+import type { StepRequest } from "./request";
+
+/** 256 bits: guessing is hopeless whatever the rate. */
+const KEY_BYTES = 32;
+
+async function main(verb: string | undefined): Promise<void> {
+  switch (verb) {
+    case "key":
+      process.stdout.write(`tdm-${randomBytes(KEY_BYTES).toString("base64url")}\n`);
+      return;
+    case "apply":
+    case "undo": {
+      const request = withRepairToken(JSON.parse(await text(process.stdin)) as StepRequest);
+      const onProgress = (line: string) => process.stderr.write(`${line}\n`);
+      if (verb === "undo") return undoStep(request, { onProgress });
+      const apply = request.step === "proof" ? proveStep : applyStep;
+      process.stdout.write(`${JSON.stringify(await apply(request, { onProgress }))}\n`);
+      return;
+    }
+    default:
+      throw new StepError("runner", `usage: tandem-runner apply | undo | key (got ${String(verb)})`);
+  }
+}
+
+/** The token is an input of its own at the command, so that the preview names it; the host stores it beside the step. */
+function withRepairToken(request: StepRequest): StepRequest {
+  const token = process.env["TANDEM_REPAIR"] ?? "";
+  return { ...request, values: { ...request.values, TANDEM_REPAIR: token } };
+}
+
+main(process.argv[2]).catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+});

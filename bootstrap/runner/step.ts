@@ -1,0 +1,83 @@
+import { findKnownCause } from "./causes";
+import { describeTarget } from "./host";
+import { callTarget, type HostAnswer } from "./transport";
+import type { StepRequest } from "./request";
+
+/** A host step that failed, told for people: the root cause, the known cause and cure, where the log is. */
+export class StepError extends Error {
+  constructor(
+    readonly step: string,
+    message: string,
+  ) {
+    super(message);
+    this.name = "StepError";
+  }
+}
+
+export interface StepOptions {
+  /** Called with each progress line, secrets removed. */
+  readonly onProgress: (line: string) => void;
+}
+
+/** Time that the host gets beyond the step's own limit to end the work and say so. */
+const GRACE_SECONDS = 30;
+
+/**
+ * Applies a step on its host and returns the step's result.
+ * The work runs detached there: when this process dies it goes on, and the next call with the same request attaches to it.
+ * @throws StepError when the step fails or outlasts its limit
+ */
+export async function applyStep(request: StepRequest, { onProgress }: StepOptions): Promise<Record<string, unknown>> {
+  const answer = await callStep(request, ["apply", request.step], onProgress);
+  if (answer.code !== 0) throw stepError(request, answer);
+  const lastLine = answer.stdout.trim().split("\n").at(-1) ?? "";
+  try {
+    return JSON.parse(lastLine) as Record<string, unknown>;
+  } catch {
+    throw new StepError(request.step, `${request.step} failed: it gave no result (its last line was "${lastLine}")`);
+  }
+}
+
+/**
+ * Takes a step back. The lease is the first step of a host, so taking it back ends all that the stack still has there.
+ * @throws StepError when something could not be taken back
+ */
+export async function undoStep(request: StepRequest, { onProgress }: StepOptions): Promise<void> {
+  const argv = request.step === "lease" ? ["sweep"] : ["undo", request.step];
+  const answer = await callStep(request, argv, onProgress);
+  if (answer.code !== 0) throw stepError(request, answer);
+}
+
+function callStep(request: StepRequest, argv: string[], onProgress: (line: string) => void): Promise<HostAnswer> {
+  const redact = redactor(Object.values(request.secrets ?? {}));
+  const values = { ...request.values, TANDEM_TIMEOUT_SECONDS: String(request.timeoutSeconds) };
+  return callTarget(request.target, {
+    script: "work.sh",
+    argv,
+    environment: { TANDEM_STACK: request.stack },
+    stdin: [values, request.document ?? {}, request.secrets ?? {}].map((part) => JSON.stringify(part) + "\n").join(""),
+    onLine: (line) => onProgress(redact(line)),
+    timeoutSeconds: request.timeoutSeconds + GRACE_SECONDS,
+  }).then((answer) => ({ ...answer, stderr: redact(answer.stderr) }));
+}
+
+/** A function that replaces every secret in a text; secrets under 6 characters would blank out ordinary words. */
+function redactor(secrets: readonly string[]): (text: string) => string {
+  const known = secrets.filter((secret) => secret.length >= 6);
+  return (text) => known.reduce((result, secret) => result.replaceAll(secret, "[secret]"), text);
+}
+
+/** The lines of a failure, in the order in which a reader wants them. */
+function stepError(request: StepRequest, answer: HostAnswer): StepError {
+  const lines = answer.stderr.split("\n").filter((line) => line.trim() !== "");
+  const rootCause = lines.findLast((line) => line.startsWith("root cause: "))?.slice("root cause: ".length);
+  const log = lines.findLast((line) => line.startsWith("log: "))?.slice("log: ".length);
+  const own = lines.filter((line) => !/^(root cause|log): /.test(line));
+  const summary = rootCause ?? own.at(-1) ?? `exit ${answer.code}`;
+  const known = findKnownCause(rootCause ?? own.slice(-20).join("\n"));
+  const limit = answer.code === 124 ? ` within its limit of ${request.timeoutSeconds} s` : "";
+  const message = [`${request.step} failed on ${describeTarget(request.target)}${limit}: ${summary}`];
+  if (known !== undefined) message.push(`  cause: ${known.cause}`, `  cure:  ${known.cure}`);
+  message.push(`  log:   ${log ?? `tandem logs ${request.step}`}`);
+  return new StepError(request.step, message.join("\n"));
+}

@@ -1,0 +1,88 @@
+import { join } from "node:path";
+import { local } from "@pulumi/command";
+import * as pulumi from "@pulumi/pulumi";
+import { packageRoot } from "../bootstrap/runner/package-root";
+import type { StepName, StepRequest } from "../bootstrap/runner/request";
+import type { Host } from "../bootstrap/runner/prepare";
+
+export interface HostStepArgs {
+  readonly host: Host;
+  readonly step: StepName;
+  /** Structured input of the step's script. */
+  readonly document?: pulumi.Input<unknown>;
+  /** Reach the script on standard input only; encrypted in the state. */
+  readonly secrets?: pulumi.Input<Record<string, string>>;
+  /** Limit of the whole step, in seconds. */
+  readonly timeoutSeconds: number;
+}
+
+/**
+ * One step on one host: a command that starts our runner, which hands the request to the step's script.
+ * @typeParam Result what the script prints as its last line
+ */
+export class HostStep<Result extends object> extends local.Command {
+  /** The step's result; unknown in a preview that will apply it. */
+  readonly result: pulumi.Output<Result>;
+
+  constructor(name: string, args: HostStepArgs, opts: pulumi.CustomResourceOptions = {}) {
+    const { host, step } = args;
+    super(
+      name,
+      {
+        create: runnerCommand("apply"),
+        update: runnerCommand("apply"),
+        delete: runnerCommand("undo"),
+        stdin: requestJson(args),
+        environment: { TANDEM_REPAIR: host.tokens[step] },
+        // A failed command's message holds everything it printed; progress goes to standard error, the result is ours to read.
+        logging: local.Logging.Stderr,
+        addPreviousOutputInEnv: false,
+      },
+      // A host that could not be asked has no token to give: that must not look like a change.
+      host.reachable ? opts : pulumi.mergeOptions(opts, { ignoreChanges: ["environment"] }),
+    );
+    this.result = this.stdout.apply((stdout) => JSON.parse(stdout) as Result);
+  }
+}
+
+/** A new 256-bit API key, made once for the stack and kept as a secret in its state. */
+export class ApiKey extends local.Command {
+  readonly value: pulumi.Output<string>;
+
+  constructor(name: string, opts: pulumi.CustomResourceOptions = {}) {
+    super(
+      name,
+      { create: runnerCommand("key"), logging: local.Logging.None, addPreviousOutputInEnv: false },
+      // Any change would run `create` again and make another key, so none is ever seen.
+      pulumi.mergeOptions(opts, {
+        additionalSecretOutputs: ["stdout"],
+        ignoreChanges: ["create", "logging", "addPreviousOutputInEnv"],
+      }),
+    );
+    this.value = pulumi.secret(this.stdout);
+  }
+}
+
+/**
+ * The command line for our runner. The path is part of the state, and the state outlives the folder it names:
+ * `tandem destroy` sets TANDEM_RUNNER to the runner of the version that destroys.
+ */
+function runnerCommand(verb: "apply" | "undo" | "key"): string {
+  const runner = join(packageRoot(), "bin", "tandem-runner").replaceAll("'", `'\\''`);
+  return `runner='${runner}'; exec "\${TANDEM_RUNNER:-$runner}" ${verb}`;
+}
+
+/** The request as JSON; secret as a whole where it holds secrets. */
+function requestJson({ host, step, document, secrets, timeoutSeconds }: HostStepArgs): pulumi.Output<string> {
+  const withoutSecrets: Omit<StepRequest, "document" | "secrets"> = {
+    target: host.target,
+    stack: host.stack,
+    step,
+    values: {},
+    timeoutSeconds,
+  };
+  const json = pulumi
+    .all([document, secrets])
+    .apply(([document, secrets]) => JSON.stringify({ ...withoutSecrets, document, secrets } satisfies StepRequest));
+  return secrets === undefined ? json : pulumi.secret(json);
+}

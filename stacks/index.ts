@@ -1,0 +1,50 @@
+import * as pulumi from "@pulumi/pulumi";
+import { prepare } from "../bootstrap/runner/prepare";
+import { ServingPair } from "../components/serving-pair";
+import { ProblemsError } from "../plan/problem";
+import { loadSettings } from "./config";
+import { buildOutputs, type Outputs } from "./outputs";
+
+/**
+ * The program, behind both doors: plain `pulumi up`, and `tandem up`.
+ * Configuration → observed host and plan → host steps → outputs.
+ * @param overrides raw settings of this run only, on top of the stack's configuration
+ */
+async function program(overrides: Record<string, unknown> = {}): Promise<Record<string, pulumi.Output<unknown>>> {
+  try {
+    const settings = loadSettings(pulumi.runtime.allConfig(), overrides);
+    const prepared = await prepare(settings, stackIdOnHost());
+    const pair = new ServingPair(pulumi.getStack(), prepared);
+    return stackOutputs(
+      pulumi.all([pair.apiKey, pair.proven, pair.startedAt]).apply(([apiKey, proven, startedAt]) =>
+        buildOutputs({ prepared, servedModelName: pair.servedModelName, apiKey, proven, startedAt }),
+      ),
+    );
+  } catch (error) {
+    // A mistake in the settings is the user's to mend: its text, without a stack trace.
+    if (error instanceof ProblemsError) throw new pulumi.RunError(error.message);
+    throw error;
+  }
+}
+
+/** One stack output a field; only the key stays secret, so that the rest can be read at a glance. */
+function stackOutputs(outputs: pulumi.Output<Outputs>): Record<keyof Outputs, pulumi.Output<unknown>> {
+  const open = pulumi.unsecret(outputs);
+  return {
+    version: open.version,
+    endpoints: open.endpoints,
+    apiKey: outputs.apiKey,
+    health: open.health,
+    plan: open.plan,
+    measured: open.measured,
+    hosts: open.hosts,
+    cost: open.cost,
+  };
+}
+
+/** Names of stacks may hold capitals, dots and underscores; folders and units on a host keep to letters, digits and dashes. */
+function stackIdOnHost(): string {
+  return pulumi.getStack().toLowerCase().replaceAll(/[^a-z0-9-]/g, "-");
+}
+
+export = program;
