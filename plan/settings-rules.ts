@@ -1,0 +1,65 @@
+import { ADAPTER_RANKS } from "./adapter-ranks";
+import type { Problem } from "./problem";
+import type { Settings } from "./settings";
+
+/** Problems between settings that are each right on their own. Each rule looks at valid settings and says nothing or one thing. */
+export function crossProblems(settings: Settings): readonly Problem[] {
+  return RULES.flatMap((rule) => rule(settings) ?? []);
+}
+
+const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
+  ({ split }) =>
+    split.serving + split.training > 1 + 1e-9
+      ? {
+          setting: "split",
+          what: "the two shares add up to more than 1",
+          value: `serving ${split.serving} + training ${split.training}`,
+          allowed: "a sum of 1 at most",
+          fix: `lower \`split.training\` to ${Math.round((1 - split.serving) * 1000) / 1000} or leave it out`,
+        }
+      : undefined,
+  ({ devices, gpus }) =>
+    devices !== undefined && gpus !== "all" && gpus !== devices.length
+      ? {
+          setting: "devices",
+          what: "names another number of GPUs than `gpus` asks for",
+          value: `${devices.length} devices, gpus ${gpus}`,
+          fix: `leave one of the two out, or set \`gpus\` to ${devices.length}`,
+        }
+      : undefined,
+  ({ training, lora }) =>
+    training.backend !== "off" && !lora.enabled
+      ? {
+          setting: "lora.enabled",
+          what: "training makes adapters, and serving them is switched off",
+          value: "false",
+          fix: "set `lora.enabled` to true, or `training.backend` to off",
+        }
+      : undefined,
+  ({ training, lora }) =>
+    training.backend !== "off" && lora.enabled && training.rank > lora.maxRank
+      ? {
+          setting: "training.rank",
+          what: "an adapter of this rank could not be served",
+          value: String(training.rank),
+          allowed: `at most lora.maxRank, which is ${lora.maxRank}`,
+          fix: `raise \`lora.maxRank\` to ${ADAPTER_RANKS.find((rank) => rank >= training.rank) ?? 512}, or train with rank ${lora.maxRank}`,
+        }
+      : undefined,
+  ({ runtime, runtimePath }) =>
+    (runtime === "existing" || runtime === "archive") && runtimePath === undefined
+      ? {
+          setting: "runtimePath",
+          what: `is missing, and \`runtime: ${runtime}\` needs it`,
+          allowed: runtime === "existing" ? "the path of a Python that has vLLM" : "the path of the archive",
+          fix: "set `runtimePath`, or `runtime` to venv",
+        }
+      : undefined,
+  (settings) => missingBlock(settings, "ssh", settings.ssh === undefined, "ssh.host"),
+  (settings) => missingBlock(settings, "ec2", settings.ec2 === undefined, "ec2.region and ec2.instanceType"),
+];
+
+function missingBlock(settings: Settings, target: Settings["target"], missing: boolean, needs: string): Problem | undefined {
+  if (settings.target !== target || !missing) return undefined;
+  return { setting: target, what: `is missing, and \`target: ${target}\` needs it`, fix: `set ${needs}` };
+}
