@@ -1,0 +1,75 @@
+# make up · make test · make check · make down. Needs git, make, Node 20 or newer with npm, Python 3.11 and Go.
+
+NODE22 := bin/node22
+MODULES := node_modules
+ENVIRONMENT ?= local
+# `make unit TESTS=test/plan` runs a part.
+TESTS ?=
+
+.PHONY: help up down check unit test bench build install format clean
+.PHONY: check-lint check-format check-types check-dead-code check-shell check-python check-settings
+
+help:
+	@echo "make up      install what is missing, serve the model on this machine, print its endpoints"
+	@echo "make down    take it all away again and prove it"
+	@echo "make check   linters, formatter, type check, dead code: seconds"
+	@echo "make unit    the fast tests: about a minute"
+	@echo "make test    everything: check, fast tests, real engine, real model"
+	@echo "make bench   what Tandem itself costs beyond vLLM and Pulumi"
+	@echo "make format  format the sources and fix what the linters can"
+	@echo "make clean   remove what was built here"
+
+up: build
+	@bin/tandem up --env $(ENVIRONMENT) --yes
+
+down: build
+	@bin/tandem destroy --env $(ENVIRONMENT) --yes
+
+check: install
+	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 --keep-going \
+		check-types check-lint check-format check-dead-code check-shell check-python check-settings
+	@echo "make check: no findings"
+
+check-types:
+	@$(NODE22) $(MODULES)/typescript/bin/tsc -p tsconfig.json --noEmit --incremental --tsBuildInfoFile .cache/typecheck.tsbuildinfo
+
+check-lint:
+	@$(NODE22) $(MODULES)/eslint/bin/eslint.js .
+
+check-format:
+	@$(NODE22) $(MODULES)/prettier/bin/prettier.cjs --check --log-level warn .
+
+check-dead-code:
+	@$(NODE22) $(MODULES)/knip/bin/knip.js --no-progress
+
+check-shell:
+	@sh scripts/lint-shell.sh
+
+check-python:
+	@sh scripts/lint-python.sh
+
+check-settings:
+	@$(NODE22) --import tsx scripts/settings-doc.ts --check
+
+unit: install
+	@$(NODE22) $(MODULES)/vitest/vitest.mjs run --project fast $(TESTS)
+
+test: check
+	@$(NODE22) $(MODULES)/vitest/vitest.mjs run $(TESTS)
+
+bench: build
+	@$(NODE22) --import tsx scripts/bench.ts
+
+build: install
+	@sh scripts/build.sh
+
+install:
+	@sh scripts/install.sh
+
+format: install
+	@$(NODE22) $(MODULES)/prettier/bin/prettier.cjs --write --log-level warn .
+	@$(NODE22) $(MODULES)/eslint/bin/eslint.js --fix . || true
+	@"$$(sh scripts/tool.sh ruff)" format --quiet --no-cache bootstrap test
+
+clean:
+	rm -rf dist coverage .cache

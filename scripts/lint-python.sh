@@ -1,0 +1,8 @@
+#!/bin/sh
+# Ruff over the Python that runs on hosts, and a look that no committed file is newer in syntax than the hosts are.
+set -eu
+cd "$(dirname "$0")/.."
+
+ruff="$(sh scripts/tool.sh ruff)"
+"$ruff" check --quiet --no-cache bootstrap test
+"$ruff" format --quiet --check --no-cache bootstrap test
