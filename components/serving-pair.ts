@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { Prepared } from "../bootstrap/runner/prepare";
-import { PACKAGED_MODEL } from "../bootstrap/runner/prepare";
+import { modelSource, PACKAGED_MODEL } from "../bootstrap/runner/model";
 import { PROOF_TIMEOUT_SECONDS, proofDocument, type ProofResult } from "../bootstrap/runner/proof";
 import { launchServing, type RuntimeFacts } from "../plan/launch";
 import { ApiKey, HostStep } from "./host-step";
@@ -90,9 +90,10 @@ export class ServingPair extends pulumi.ComponentResource {
     runtime: HostStep<RuntimeFacts>,
     opts: pulumi.CustomResourceOptions,
   ): HostStep<WeightsResult> {
+    const source = modelSource(settings.model);
     const document = runtime.result.apply(({ python }) => ({
-      source: "auto",
-      model: settings.model,
+      source: source.kind === "hub" ? "auto" : source.kind,
+      model: source.location,
       revision: settings.revision,
       python,
       fallbackPackage: settings.model === PACKAGED_MODEL,
@@ -128,7 +129,7 @@ export class ServingPair extends pulumi.ComponentResource {
         port: plan.port,
         // Damaged weights that were fetched again get a new digest: vLLM has to read them anew.
         weightsDigest: weights.digest,
-        startupSeconds: plan.startupSeconds,
+        startupSeconds: plan.startup.timeoutSeconds,
         stopSeconds: STOP_SECONDS,
       };
     });
@@ -139,7 +140,7 @@ export class ServingPair extends pulumi.ComponentResource {
         step: "serving",
         document,
         secrets: needs.key.value.apply((apiKey) => ({ apiKey })),
-        timeoutSeconds: plan.startupSeconds + 4 * STOP_SECONDS,
+        timeoutSeconds: plan.startup.timeoutSeconds + 4 * STOP_SECONDS,
       },
       opts,
     );

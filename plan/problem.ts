@@ -26,8 +26,9 @@ export class ProblemsError extends Error {
   constructor(
     readonly problems: readonly Problem[],
     heading = "The settings do not work",
+    footer = "",
   ) {
-    super(`${heading}:\n${problems.map((problem) => `  - ${formatProblem(problem)}`).join("\n")}`);
+    super(`${heading}:\n${problems.map((problem) => `  - ${formatProblem(problem)}`).join("\n")}${footer}`);
     this.name = "ProblemsError";
   }
 }

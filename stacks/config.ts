@@ -1,5 +1,6 @@
 import { ProblemsError } from "../plan/problem";
-import { coerceConfig, parseSettings, type Settings } from "../plan/settings";
+import { parseSettings, type Settings } from "../plan/settings";
+import { coerceConfig } from "../plan/settings-config";
 
 /** Pulumi's configuration keys of ours start with this. */
 const NAMESPACE = "tandem:";
@@ -16,7 +17,7 @@ export function loadSettings(config: Readonly<Record<string, string>>, overrides
     .map(([key, value]) => [key.slice(NAMESPACE.length), value] as const);
   const raw = merge(coerceConfig(Object.fromEntries(own)), overrides);
   const result = parseSettings(raw);
-  if (!("settings" in result)) throw new ProblemsError(result.problems);
+  if (result.settings === undefined) throw new ProblemsError(result.problems);
   return result.settings;
 }
 

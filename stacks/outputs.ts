@@ -41,11 +41,20 @@ export const outputsSchema = z.object({
     replicas: z.int(),
     split: z.object({ serving: z.number(), training: z.number() }),
     kvCacheTokens: z.number(),
-    perGpu: z.record(z.string(), z.unknown()).or(z.array(z.unknown())),
+    perGpu: z.array(
+      z.object({
+        index: z.int(),
+        totalGiB: z.number(),
+        servingGiB: z.number(),
+        trainingGiB: z.number(),
+        freeGiB: z.number(),
+        parts: z.array(z.object({ side: z.enum(["serving", "training", "free"]), name: z.string(), sizeGiB: z.number() })),
+      }),
+    ),
   }),
   measured: z.object({
-    tensorParallel: z.int(),
-    replicas: z.int(),
+    tensorParallel: z.int().optional(),
+    replicas: z.int().optional(),
     kvCacheTokens: z.number().optional(),
     perGpu: z.array(
       z.object({
@@ -111,12 +120,12 @@ export function buildOutputs({ prepared, servedModelName, apiKey, proven, starte
       model: plan.model,
       servedModelName,
       device: plan.device,
-      gpus: [...plan.gpus],
+      gpus: [...plan.gpuIndices],
       tensorParallel: plan.tensorParallel,
       replicas: plan.replicas,
       split: plan.split,
       kvCacheTokens: plan.kvCacheTokens,
-      perGpu: { ...plan.perGpu },
+      perGpu: plan.perGpu.map((ledger) => ({ ...ledger, parts: [...ledger.parts] })),
     },
     measured: {
       tensorParallel: proof.tensorParallel,
@@ -127,7 +136,7 @@ export function buildOutputs({ prepared, servedModelName, apiKey, proven, starte
         servingGiB: gpu.servingGiB,
         trainingGiB: 0,
         freeGiB: gpu.freeGiB,
-        plannedServingGiB: plan.perGpu.servingTotalGiB,
+        plannedServingGiB: plan.perGpu.find((ledger) => ledger.index === gpu.index)?.servingGiB ?? 0,
       })),
       tokensPerSecond: proof.tokensPerSecond,
     },
@@ -146,9 +155,9 @@ export function buildOutputs({ prepared, servedModelName, apiKey, proven, starte
       },
     ],
     cost: {
-      pricePerHourUsd: settings.target === "local" ? undefined : plan.cost?.pricePerHourUsd,
+      pricePerHourUsd: settings.target === "local" ? undefined : plan.cost.pricePerHourUsd,
       startedAt,
-      capUsd: settings.budgetUsd,
+      capUsd: plan.cost.capUsd,
     },
   };
 }

@@ -1,18 +1,13 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
-import { isAbsolute, join, resolve } from "node:path";
 import type { HostFacts } from "../../plan/facts";
 import { hypotheticalHost } from "../../plan/gpu-types";
-import { builtInShape, shapeFromConfig, type ModelShape } from "../../plan/model-shape";
-import { makePlan, type Plan, type PlanResult } from "../../plan/plan";
-import { ProblemsError, type Problem } from "../../plan/problem";
+import { makePlan } from "../../plan/make-plan";
+import type { Plan, PlanResult } from "../../plan/plan";
+import { ProblemsError } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
 import { readChecks, readFacts } from "./host";
-import { askHub, type HubAnswer } from "./hub";
+import { findShape, requireWeights } from "./model";
 import { STEP_NAMES, type HostTarget, type StepCheck, type StepName } from "./request";
-
-/** The one model whose weights a package index carries, for machines that reach no hub. */
-export const PACKAGED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct";
 
 /** One host, observed, ready to be asked for steps. */
 export interface Host {
@@ -42,10 +37,10 @@ export async function prepare(settings: Settings, stack: string): Promise<Prepar
   const target = localTarget(settings);
   const [facts, checks] = await Promise.all([readFacts(target, settings.port), readChecks(target, stack)]);
   const host: Host = { target, stack, facts, reachable: true, checks, tokens: repairTokens(checks) };
-  const shape = await findShape(settings);
+  const shape = await findShape(settings, facts.cache.path);
   if (!holds(host, "weights")) await requireWeights(settings);
   const result = makePlan({ settings, shape, hosts: [withoutOwnUse(host)] });
-  if (!("plan" in result)) throw doesNotFit(result);
+  if (result.plan === undefined) throw doesNotFit(result);
   return { settings, plan: result.plan, host };
 }
 
@@ -54,7 +49,7 @@ export async function prepare(settings: Settings, stack: string): Promise<Prepar
  * @throws ProblemsError when the model's shape can't be had
  */
 export async function planFor(settings: Settings, facts?: HostFacts): Promise<PlanResult> {
-  const shape = await findShape(settings);
+  const shape = await findShape(settings, facts?.cache.path);
   const hosts = facts === undefined ? hypotheticalHosts(settings) : [facts];
   return makePlan({ settings, shape, hosts });
 }
@@ -86,73 +81,6 @@ function localTarget(settings: Settings): HostTarget {
       ]);
     default:
       throw new Error(`unknown target ${JSON.stringify(settings.target satisfies never)}`);
-  }
-}
-
-/** The model's shape: from its directory, built in, or from the hub, in this order. */
-export async function findShape(settings: Settings): Promise<ModelShape> {
-  const { model } = settings;
-  if (isPath(model)) return shapeOfDirectory(model);
-  const builtIn = builtInShape(model);
-  if (builtIn !== undefined) return builtIn;
-  const answer = await askHub(model, settings.revision, settings.hubToken);
-  if (answer.kind !== "ok") throw new ProblemsError([hubProblem(settings, answer)]);
-  return requireShape(shapeFromConfig(answer.config, model));
-}
-
-/** A hub id is `owner/name`; anything that starts like a path, or that is there, is a path. */
-function isPath(model: string): boolean {
-  return isAbsolute(model) || /^\.{1,2}\//.test(model) || model.startsWith("~/") || existsSync(model);
-}
-
-function shapeOfDirectory(model: string): ModelShape {
-  const config = join(resolve(model), "config.json");
-  if (!existsSync(config)) {
-    const what = existsSync(model) ? "the directory is not a model: it has no config.json" : "the path does not exist";
-    throw new ProblemsError([
-      { setting: "model", what, value: model, allowed: "a hub id (owner/name) or a model directory" },
-    ]);
-  }
-  return requireShape(shapeFromConfig(JSON.parse(readFileSync(config, "utf8")), model));
-}
-
-function requireShape(shape: ModelShape | Problem): ModelShape {
-  if ("setting" in shape) throw new ProblemsError([shape]);
-  return shape;
-}
-
-/** Says before anything starts what would fail an hour later: a gated model, a wrong name, no network. */
-async function requireWeights(settings: Settings): Promise<void> {
-  if (isPath(settings.model)) return;
-  const answer = await askHub(settings.model, settings.revision, settings.hubToken, 5);
-  const packaged = settings.model === PACKAGED_MODEL && answer.kind === "unreachable";
-  if (answer.kind !== "ok" && !packaged) throw new ProblemsError([hubProblem(settings, answer)]);
-}
-
-function hubProblem({ model, revision }: Settings, answer: Exclude<HubAnswer, { kind: "ok" }>): Problem {
-  switch (answer.kind) {
-    case "gated":
-      return {
-        setting: "hubToken",
-        what: `the model ${model} is gated and this account has no access`,
-        fix: "accept its licence on the hub, then: tandem up --set hubToken=…",
-      };
-    case "missing":
-      return {
-        setting: answer.what === "revision" ? "revision" : "model",
-        what: answer.what === "config.json" ? "the hub has it, but without a config.json" : `the hub knows no such ${answer.what}`,
-        value: answer.what === "revision" ? revision : model,
-        fix: "check the spelling; a private model needs hubToken",
-      };
-    case "unreachable":
-      return {
-        setting: "model",
-        what: `the model hub can't be reached (${answer.reason}) and the weights are not in the cache`,
-        value: model,
-        fix: `set model to a directory, or use ${PACKAGED_MODEL}, which comes from the package index`,
-      };
-    default:
-      throw new Error(`unknown answer ${JSON.stringify(answer satisfies never)}`);
   }
 }
 
@@ -189,6 +117,7 @@ function withoutOwnUse(host: Host): HostFacts {
   };
 }
 
-function doesNotFit(result: Exclude<PlanResult, { plan: Plan }>): ProblemsError {
-  return new ProblemsError(result.problems, "The plan does not fit");
+function doesNotFit(result: Extract<PlanResult, { verdict: "does not fit" }>): ProblemsError {
+  const nearest = result.alternatives.map(({ text }) => `\n  works: ${text}`).join("");
+  return new ProblemsError(result.problems, "The plan does not fit", nearest);
 }

@@ -34,7 +34,7 @@ export function callTarget(target: HostTarget, call: HostCall): Promise<HostAnsw
     case "local":
       return callLocal(call);
     default:
-      throw new Error(`unknown target ${JSON.stringify(target satisfies never)}`);
+      throw new Error(`unknown target ${JSON.stringify(target.kind satisfies never)}`);
   }
 }
 
