@@ -8,7 +8,7 @@ hint="is not set; the variables come from: tandem outputs --env-vars"
 : "${TANDEM_BASE_URL:?$hint}" "${TANDEM_API_KEY:?$hint}" "${TANDEM_MODEL:?$hint}"
 
 question=$(printf '%s' "${1:-What is the capital of France?}" | sed 's/[\\"]/\\&/g')
-body=$(printf '{"model": "%s", "messages": [{"role": "user", "content": "%s"}], "max_tokens": 64, "temperature": 0}' \
+body=$(printf '{"model": "%s", "messages": [{"role": "user", "content": "%s"}], "max_completion_tokens": 64, "temperature": 0}' \
   "$TANDEM_MODEL" "$question")
 
 # The key goes in by standard input: the arguments of a process can be read by every user of the machine.

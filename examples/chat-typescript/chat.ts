@@ -13,7 +13,7 @@ const question = process.argv.slice(2).join(" ") || "What is the capital of Fran
 const answer = await new OpenAI({ baseURL, apiKey }).chat.completions.create({
   model,
   messages: [{ role: "user", content: question }],
-  max_tokens: 64,
+  max_completion_tokens: 64,
   temperature: 0,
   stream: true,
 });
