@@ -8,7 +8,7 @@ const heavy = ["test/**/*.slow.test.ts", "test/**/*.real.test.ts"];
  */
 export default defineConfig({
   test: {
-    globalSetup: ["test/setup/guard.ts", "test/setup/build.ts"],
+    globalSetup: ["test/setup/guard.ts", "test/setup/build.ts", "test/setup/served.ts"],
     reporters: process.env["TANDEM_TEST_REPORT"] ? ["default", "junit"] : ["default"],
     outputFile: { junit: process.env["TANDEM_TEST_REPORT"] ?? "" },
     passWithNoTests: true,

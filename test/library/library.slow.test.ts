@@ -1,10 +1,10 @@
 import { execFile } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { freePort } from "../fixtures/free-port";
 
 const run = promisify(execFile);
 const root = path.resolve(__dirname, "../..");
@@ -23,15 +23,6 @@ async function inProject(command: string, args: string[], timeoutSeconds: number
 
 function typeCheck(configuration: string) {
   return inProject(process.execPath, ["node_modules/typescript/bin/tsc", "-p", configuration], 120);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }
 
 describe("the package, installed from its tarball into an empty project", () => {
