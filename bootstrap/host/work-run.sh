@@ -1,0 +1,73 @@
+#!/bin/sh
+# One work: runs a verb of a step with its limit and leaves an exit record. Started detached by work.sh and by nothing else.
+# Usage: work-run.sh apply | undo, secrets as JSON on standard input, the step's work.lock on descriptor 8
+# Reads: TANDEM_OWNER            <stack>/<step>
+#        TANDEM_RUN_DIR          folder for log, result, exit
+#        TANDEM_TIMEOUT_SECONDS  limit of the work
+#        TANDEM_STACK, TANDEM_HOST_DIR, TANDEM_CACHE_DIR, TANDEM_SCRIPTS_DIR   see common.sh
+# shellcheck source=common.sh
+. "$TANDEM_SCRIPTS_DIR/common.sh"
+
+GRACE_SECONDS=5
+
+# Written last: whoever attaches looks for it when the work is gone.
+finish() {
+  end_marked "$GRACE_SECONDS" "TANDEM_WORK=$TANDEM_RUN_DIR" || :
+  if [ "$1" -eq 0 ]; then remember_success; fi
+  echo "$1" | write_file "$TANDEM_RUN_DIR/exit"
+  exit "$1"
+}
+
+# Here and not in the client, which may be dead by now.
+remember_success() {
+  case "$verb" in
+    apply)
+      write_file "$step_dir/token" <"$TANDEM_RUN_DIR/token"
+      echo applied | write_file "$step_dir/state"
+      ;;
+    undo) echo undone | write_file "$step_dir/state" ;;
+  esac
+}
+
+stopped() {
+  trap '' TERM INT HUP
+  doing="$(last_line)"
+  end_marked "$GRACE_SECONDS" "TANDEM_WORK=$TANDEM_RUN_DIR" || :
+  note "$(cat "$TANDEM_RUN_DIR/why" 2>/dev/null || echo stopped), while doing: $doing"
+  finish 143
+}
+
+note() { printf '%s\n' "$step: $1" >>"$TANDEM_RUN_DIR/log"; }
+
+last_line() { tail -n 1 "$TANDEM_RUN_DIR/log" 2>/dev/null | cut -c 1-300; }
+
+main() {
+  verb="$1"
+  step="${TANDEM_OWNER#*/}"
+  step_dir="$TANDEM_STACK_DIR/steps/$step"
+  exec 3<&0 </dev/null
+  trap stopped TERM INT HUP
+  if [ -f "$step_dir/values" ]; then
+    limit="$TANDEM_TIMEOUT_SECONDS"
+    eval "$(cat "$step_dir/values")"
+    TANDEM_TIMEOUT_SECONDS="$limit"
+    unset TANDEM_REPAIR
+  fi
+  export TANDEM_REQUEST="$step_dir/request.json"
+  started="$(date +%s)"
+  # The mark is in the environment of all that the step starts, but not in our own.
+  TANDEM_WORK="$TANDEM_RUN_DIR" timeout -k "$GRACE_SECONDS" "$TANDEM_TIMEOUT_SECONDS" \
+    sh "$TANDEM_SCRIPTS_DIR/$step.sh" "$verb" <&3 3<&- 8>&- >"$TANDEM_RUN_DIR/result" 2>>"$TANDEM_RUN_DIR/log" &
+  exec 3<&-
+  code=0
+  wait "$!" || code=$?
+  if [ $(($(date +%s) - started)) -ge "$TANDEM_TIMEOUT_SECONDS" ] && { [ "$code" -eq 124 ] || [ "$code" -eq 137 ]; }; then
+    doing="$(last_line)"
+    note "ended at its limit of $TANDEM_TIMEOUT_SECONDS s, while doing: $doing"
+    code=124
+  fi
+  finish "$code"
+}
+
+main "$@"
+exit

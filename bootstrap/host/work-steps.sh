@@ -1,0 +1,188 @@
+# shellcheck shell=sh
+# Sourced by work.sh: one step's folder and its work. A step's folder holds
+#   lock       held while somebody decides what to start       work.lock  held by the running work itself
+#   runs/<id>  one work: log, result, exit, digest, token, pid  current    id of the newest
+#   values, request.json, token, state, sequence                of the last apply
+#   files      for the step's own use ($TANDEM_STEP_DIR)
+# use_step sets: step, step_dir. begin_or_attach sets: run_dir.
+
+require_step() {
+  require_name step "$1"
+  [ -f "$TANDEM_SCRIPTS_DIR/$1.sh" ] || die 2 "there is no step $1"
+}
+
+use_step() {
+  step="$1"
+  step_dir="$TANDEM_STACK_DIR/steps/$step"
+}
+
+# Step names, oldest first.
+steps_in_order() {
+  for file in "$TANDEM_STACK_DIR"/steps/*/sequence; do
+    [ -f "$file" ] || continue
+    folder="${file%/sequence}"
+    printf '%s %s\n' "$(cat "$file")" "${folder##*/}"
+  done | sort -n | cut -d' ' -f2
+}
+
+# The three lines of the request. Without any, as for an undo by hand, they are empty objects.
+read_request() {
+  values='{}' document='{}' secrets='{}'
+  if IFS= read -r line; then values="$line"; fi
+  if IFS= read -r line; then document="$line"; fi
+  if IFS= read -r line; then secrets="$line"; fi
+  assignments="$(printf '%s' "$values" | json_assignments 'export ' TANDEM_)" ||
+    die 2 "the first line of the request is not a JSON object of TANDEM_ values"
+  TANDEM_REPAIR='' TANDEM_TIMEOUT_SECONDS=3600
+  eval "$assignments"
+  case "$TANDEM_TIMEOUT_SECONDS" in
+    '' | *[!0-9]*) die 2 "TANDEM_TIMEOUT_SECONDS — got '$TANDEM_TIMEOUT_SECONDS' — allowed: whole seconds" ;;
+  esac
+}
+
+work_is_running() {
+  [ -f "$step_dir/work.lock" ] || return 1
+  # The work holds the lock as long as it lives, however it ends.
+  ! flock -n "$step_dir/work.lock" true
+}
+
+# What the request asks for: the repair token and the limit don't make it another one.
+request_digest() {
+  { printf '%s\n' "$1" "$assignments" | grep -vE "^export TANDEM_(REPAIR|TIMEOUT_SECONDS)=" || :
+    printf '%s\n' "$document" "$secrets"; } | sha256sum | cut -d' ' -f1
+}
+
+# begin_or_attach VERB: leaves $run_dir set to a work that runs or has just ended.
+begin_or_attach() {
+  private_dir "$TANDEM_HOST_DIR"
+  private_dir "$TANDEM_HOST_DIR/stacks"
+  private_dir "$TANDEM_STACK_DIR"
+  mkdir -p "$step_dir/runs" "$step_dir/files"
+  exec 9>>"$step_dir/lock"
+  flock -w 60 9 || die 75 "$step: another client has been starting work on this step for a minute — fix: try again"
+  digest="$(request_digest "$1")"
+  exec 8>>"$step_dir/work.lock"
+  if ! flock -n 8; then
+    run_dir="$step_dir/runs/$(cat "$step_dir/current")"
+    if [ "$(cat "$run_dir/digest")" = "$digest" ]; then
+      say "$step: already being done, attaching"
+      printf '%s' "$TANDEM_REPAIR" | write_file "$run_dir/token"
+      exec 8>&- 9>&-
+      return
+    fi
+    say "$step: stopping the work of an earlier request"
+    stop_work "stopped by a request with other values"
+    flock -w 10 8 || die 75 "$step: the earlier work could not be stopped"
+  fi
+  begin "$1"
+  exec 8>&- 9>&-
+}
+
+# Starts the work. It inherits the lock on descriptor 8, so there is no moment in which it runs unlocked.
+begin() {
+  id="$(date +%s%N)-$$"
+  run_dir="$step_dir/runs/$id"
+  mkdir "$run_dir"
+  printf '%s' "$TANDEM_REPAIR" >"$run_dir/token"
+  printf '%s' "$digest" >"$run_dir/digest"
+  : >"$run_dir/log"
+  if [ "$1" = apply ]; then
+    printf '%s\n' "$assignments" | write_file "$step_dir/values"
+    printf '%s\n' "$document" | write_file "$step_dir/request.json"
+    [ -f "$step_dir/sequence" ] || date +%s%N >"$step_dir/sequence"
+    echo begun | write_file "$step_dir/state"
+  fi
+  printf '%s' "$id" | write_file "$step_dir/current"
+  # Secrets go through a pipe that only the work reads: never on disk, in argv or in an environment.
+  printf '%s\n' "$secrets" | clean_environment setsid sh "$TANDEM_SCRIPTS_DIR/work-run.sh" "$1" >/dev/null 2>&1 9>&- &
+  # In a pipeline $! is its last command, which setsid turns into the work without forking.
+  printf '%s' "$!" >"$run_dir/pid"
+  forget_old_runs
+}
+
+# What the client carries for Pulumi and the cloud is no business of a work that may outlive it.
+clean_environment() {
+  for name in $(env | LC_ALL=C sed -n 's/^\(\(PULUMI\|AWS\|AZURE\|GOOGLE\)_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
+  export TANDEM_STACK TANDEM_TIMEOUT_SECONDS
+  export TANDEM_OWNER="$TANDEM_STACK/$step" TANDEM_RUN_DIR="$run_dir" TANDEM_STEP_DIR="$step_dir/files"
+  unset TANDEM_REPAIR
+  exec "$@"
+}
+
+forget_old_runs() {
+  find "$step_dir/runs" -mindepth 1 -maxdepth 1 -type d | sort -r | tail -n +4 | while IFS= read -r old; do rm -rf "$old"; done
+}
+
+# Shows the work's progress until it ends, prints its result, ends with its status.
+attach() {
+  pid="$(cat "$run_dir/pid")"
+  tail -n +1 -f -s 0.05 --pid="$pid" "$run_dir/log" >&2 2>/dev/null || exit 141
+  if [ ! -f "$run_dir/exit" ]; then
+    say "$step: its work was killed before it could say how it ended — fix: run it again"
+    exit 137
+  fi
+  code="$(cat "$run_dir/exit")"
+  if [ "$code" -eq 0 ]; then tail -n 1 "$run_dir/result"; fi
+  if [ "$code" -eq 0 ] && [ "$(cat "$step_dir/state")" = undone ]; then rm -rf "$step_dir"; fi
+  return "$code"
+}
+
+# Ends the running work with everything that it started: stop_work WHY
+stop_work() {
+  stopped_dir="$step_dir/runs/$(cat "$step_dir/current")"
+  printf '%s\n' "$1" >"$stopped_dir/why"
+  kill -s TERM "$(cat "$stopped_dir/pid")" 2>/dev/null || :
+  if ! flock -w 12 "$step_dir/work.lock" true; then
+    kill -s KILL "$(cat "$stopped_dir/pid")" 2>/dev/null || :
+  fi
+  end_marked 1 "TANDEM_WORK=$stopped_dir" || say "$step: some of its processes can't be ended"
+}
+
+# One JSON line on whether the step holds: check_step STEP
+check_step() {
+  use_step "$1"
+  state="$(cat "$step_dir/state" 2>/dev/null || echo undone)"
+  token="$(cat "$step_dir/token" 2>/dev/null || :)"
+  [ "$state" != undone ] || return 0
+  if work_is_running; then
+    print_check false "it is being worked on" "$token"
+  elif [ "$state" != applied ]; then
+    print_check false "its last apply did not finish" "$token"
+  else
+    code=0
+    reason="$(run_check)" || code=$?
+    reason="$(printf '%s' "$reason" | tr '\n' ';' | sed 's/;$//; s/;/; /g')"
+    case "$code" in
+      0) print_check true '' "$token" ;;
+      10) print_check false "${reason:-its check gave no reason}" "$token" ;;
+      # What can't be told must not cause a change.
+      *) print_check true "could not be checked (exit $code)${reason:+: $reason}" "$token" ;;
+    esac
+  fi
+}
+
+run_check() {
+  eval "$(cat "$step_dir/values")"
+  export TANDEM_REQUEST="$step_dir/request.json" TANDEM_STEP_DIR="$step_dir/files"
+  timeout -k 1 5 sh "$TANDEM_SCRIPTS_DIR/$step.sh" check </dev/null 2>/dev/null
+}
+
+# print_check HOLDS REASON TOKEN
+print_check() {
+  printf '{"step":%s,"holds":%s' "$(json_string "$step")" "$1"
+  [ -z "$2" ] || printf ',"reason":%s' "$(json_string "$2")"
+  printf ',"token":%s}\n' "$(json_string "$3")"
+}
+
+# The log of the step's unit, else of its last work.
+log_of() {
+  use_step "$1"
+  unit_log="$TANDEM_STACK_DIR/units/$1/log"
+  if [ -f "$unit_log" ]; then
+    if [ -f "$unit_log.1" ]; then cat "$unit_log.1"; fi
+    cat "$unit_log"
+    return
+  fi
+  [ -f "$step_dir/current" ] || return 1
+  cat "$step_dir/runs/$(cat "$step_dir/current")/log"
+}

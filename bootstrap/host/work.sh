@@ -1,0 +1,78 @@
+#!/bin/sh
+# The runner's only entry to a host: starts a step's work detached, attaches to it, checks, stops, sweeps; see
+# docs/architecture.md, "Work".
+# Usage: work.sh apply STEP | undo STEP | check | stop | sweep | logs [STEP]
+# Reads: TANDEM_STACK            id of the stack on this host
+#        TANDEM_HOST_DIR, TANDEM_CACHE_DIR, TANDEM_SCRIPTS_DIR   see common.sh
+#        standard input of apply and undo: JSON of values, JSON document, JSON of secrets, one a line. Values start with
+#        TANDEM_; of those TANDEM_TIMEOUT_SECONDS limits the work and TANDEM_REPAIR is stored when apply succeeds.
+TANDEM_SCRIPTS_DIR="${TANDEM_SCRIPTS_DIR:-$(cd "$(dirname "$0")" && pwd)}"
+# shellcheck source=common.sh
+. "$TANDEM_SCRIPTS_DIR/common.sh"
+# shellcheck source=work-steps.sh
+. "$TANDEM_SCRIPTS_DIR/work-steps.sh"
+# shellcheck source=work-sweep.sh
+. "$TANDEM_SCRIPTS_DIR/work-sweep.sh"
+
+# Reads the request and starts or attaches to `verb` of `step`; ends with the work's exit status.
+apply_or_undo() {
+  step="$2"
+  require_step "$step"
+  read_request
+  if [ "$1" = undo ] && [ ! -d "$TANDEM_STACK_DIR/steps/$step" ]; then
+    say "$step: nothing to undo"
+    return 0
+  fi
+  use_step "$step"
+  begin_or_attach "$1"
+  attach
+}
+
+check_steps() {
+  [ -d "$TANDEM_STACK_DIR/steps" ] || return 0
+  answers="$(mktemp -d "$TANDEM_STACK_DIR/check.XXXXXX")"
+  trap 'rm -rf "$answers"' EXIT
+  for name in $(steps_in_order); do
+    (check_step "$name" >"$answers/$name") &
+  done
+  wait
+  for name in $(steps_in_order); do cat "$answers/$name"; done
+}
+
+stop_steps() {
+  for name in $(steps_in_order); do
+    use_step "$name"
+    if work_is_running; then
+      say "stopping $name"
+      stop_work "stopped on request"
+    fi
+  done
+}
+
+print_logs() {
+  if [ -n "${1:-}" ]; then
+    require_name step "$1"
+    log_of "$1" || die 1 "$1 has no log on this host"
+    return
+  fi
+  for name in $(steps_in_order); do
+    echo "== $name"
+    log_of "$name" || :
+  done
+}
+
+main() {
+  require_name TANDEM_STACK "${TANDEM_STACK:-}"
+  case "${1:-}" in
+    apply | undo) apply_or_undo "$1" "${2:-}" ;;
+    check) check_steps ;;
+    stop) stop_steps ;;
+    sweep) sweep ;;
+    logs) print_logs "${2:-}" ;;
+    *) die 2 "work.sh — got '${1:-}' — allowed: apply STEP, undo STEP, check, stop, sweep, logs [STEP]" ;;
+  esac
+}
+
+# Read whole before it runs, so that a newer version of this file can take its place meanwhile.
+main "$@"
+exit
