@@ -1,0 +1,41 @@
+import type { Console } from "../console";
+import { runOperation, type OperationResult } from "../operation";
+import { prepareHost } from "../planning";
+import { success, type Report } from "../report";
+import { openForChange, withSession } from "../session";
+import { merge, resolveSettings } from "../settings";
+import { toRawSettings } from "../setting-flags";
+import { CommandError } from "../exit";
+import type { ChangeOptions } from "./options";
+
+/** `tandem preview`: what `up` would change. */
+export async function preview(options: ChangeOptions, console: Console): Promise<Report> {
+  return withSession("preview", options, console, async (session) => {
+    const { environment, interruption } = session;
+    const { settings, changes, fromVariables } = resolveSettings(environment, options, console.say);
+    const { plan } = await interruption.guard(prepareHost(settings, environment.name));
+    const { default: program } = await import("../../stacks/index.js");
+    const overrides = merge(fromVariables, toRawSettings(changes));
+    const opened = await openForChange(session, {
+      command: "preview",
+      program: () => program(overrides),
+      create: true,
+    });
+    if (opened === undefined) throw new CommandError("the stack could not be opened");
+    const result = await runOperation("preview", { ...opened, interruption, console });
+    return success(
+      { plan, changes: result.changes, unchanged: result.unchanged, log: opened.log.path },
+      describeChanges(result),
+    );
+  });
+}
+
+const SIGNS = { create: "+", update: "~", replace: "±", delete: "-", unchanged: " " } as const;
+
+function describeChanges({ changes, unchanged }: OperationResult): string {
+  if (changes.length === 0) return `nothing would change (${unchanged} steps)`;
+  const lines = changes.map(
+    ({ step, action, reason }) => `  ${SIGNS[action]} ${step}: ${action}${reason === undefined ? "" : ` — ${reason}`}`,
+  );
+  return ["up would:", ...lines, `${unchanged} unchanged`].join("\n");
+}

@@ -1,0 +1,59 @@
+import { confirm, type Console } from "../console";
+import { CommandError, EXIT } from "../exit";
+import { keepPlan } from "../last-plan";
+import { runOperation, type OperationResult } from "../operation";
+import { prepareHost, renderForStream } from "../planning";
+import { formatSeconds } from "../progress";
+import { renderOutputs } from "../render-outputs";
+import type { Report } from "../report";
+import { openForChange, withSession, type OpenedStack, type Session } from "../session";
+import { resolveSettings, saveChanges, type RunSettings } from "../settings";
+import { hideSecrets, readOutputs } from "../stack-outputs";
+import type { ChangeOptions } from "./options";
+
+export interface UpOptions extends ChangeOptions {
+  readonly showSecrets: boolean;
+}
+
+/** `tandem up`: serves the model and proves that it answers. */
+export async function up(options: UpOptions, console: Console): Promise<Report> {
+  return withSession("up", options, console, async (session) => {
+    const { environment, interruption } = session;
+    const run = resolveSettings(environment, options, console.say);
+    const prepared = await interruption.guard(prepareHost(run.settings, environment.name));
+    console.say(renderForStream(prepared.plan, process.stderr));
+    await interruption.guard(confirm(`Apply to environment ${environment.name}?`, console, options.yes));
+    const opened = await openWithProgram(session, run);
+    keepPlan(environment, prepared.plan);
+    const result = await runOperation("up", { ...opened, interruption, console });
+    return reportUp(session, options, opened.log.path, result);
+  });
+}
+
+/** Opens the stack, saves what the command line said, and hands the program what holds for this run only. */
+async function openWithProgram(session: Session, { changes, fromVariables }: RunSettings): Promise<OpenedStack> {
+  const { environment, console } = session;
+  const { default: program } = await import("../../stacks/index.js");
+  const opened = await openForChange(session, { command: "up", program: () => program(fromVariables), create: true });
+  if (opened === undefined) throw new CommandError("the stack could not be opened");
+  for (const line of saveChanges(environment, changes)) console.say(line);
+  for (const { path, value } of changes.filter((change) => change.isSecret)) {
+    await opened.stack.setConfig(`tandem:${path.join(".")}`, { value: String(value), secret: true }, path.length > 1);
+    console.say(`saved for the next runs, encrypted: ${path.join(".")}`);
+  }
+  return opened;
+}
+
+function reportUp(session: Session, options: UpOptions, log: string, result: OperationResult): Report {
+  const { changes, unchanged, seconds } = result;
+  const outputs = readOutputs(result.outputs);
+  if (outputs === undefined) throw new CommandError(`up ended without outputs — all of it: ${log}`);
+  const shown = options.showSecrets ? outputs : hideSecrets(outputs);
+  const isHealthy = outputs.health.status !== "failed";
+  const summary = changes.length === 0 ? "nothing to change" : `${changes.length} changed, ${unchanged} unchanged`;
+  return {
+    status: isHealthy ? EXIT.ok : EXIT.unhealthy,
+    document: { outputs: shown, changes, unchanged, seconds, log },
+    text: `${renderOutputs(outputs, session.environment.name, process.stdout)}\n(${summary}, ${formatSeconds(seconds)})`,
+  };
+}

@@ -1,0 +1,162 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { ConcurrentUpdateError, LocalWorkspace, PulumiCommand, PulumiFn, Stack } from "@pulumi/pulumi/automation";
+import { packageRoot } from "../bootstrap/runner/package-root";
+import {
+  CLIENT_VARIABLE,
+  hasPendingOperations,
+  projectFile,
+  projectSettings,
+  WORKSPACE_VARIABLE,
+  type Backend,
+} from "./backend";
+import { hasSecrets, type Environment } from "./environments";
+import { CommandError, EXIT, messageOf } from "./exit";
+import type { Home } from "./home";
+import { isWrongPassphrase, openPassphrase, wrongPassphrase } from "./passphrase";
+import { findProcesses, signalProcess, thisProcess, waitForEnd } from "./processes";
+
+/** A Pulumi engine and the workspace of one environment, ready to run. */
+export interface Engine {
+  readonly workspace: LocalWorkspace;
+  readonly environment: Environment;
+  readonly backend: Backend;
+  readonly passphraseSource: string;
+  /** One line for people: which engine, which version. */
+  readonly summary: string;
+}
+
+export interface EngineArgs {
+  readonly home: Home;
+  readonly environment: Environment;
+  readonly backend: Backend;
+  readonly say: (line: string) => void;
+}
+
+/**
+ * Gets the engine and opens the environment's workspace. Loads Pulumi's SDK, which takes half a second: only commands that
+ * need it come here.
+ * @throws CommandError when no engine can be had; says what to install
+ */
+export async function openEngine({ home, environment, backend, say }: EngineArgs): Promise<Engine> {
+  const { ensureEngine } = await import("../bootstrap/engine/index.js");
+  const engine = await ensureEngine({ log: say });
+  const { LocalWorkspace, PulumiCommand } = await import("@pulumi/pulumi/automation/index.js");
+  const passphrase = openPassphrase(home, hasSecrets(environment), say);
+  writeFileSync(projectFile(environment), projectSettings(backend), { mode: 0o600 });
+  const workspace = await LocalWorkspace.create({
+    workDir: environment.folder,
+    pulumiCommand: inOwnSession(await PulumiCommand.get({ root: engine.root, skipVersionCheck: true })),
+    envVars: { ...engine.env, ...passphrase.variables, ...ownVariables(environment, backend) },
+  });
+  return { workspace, environment, backend, passphraseSource: passphrase.source, summary: engine.summary };
+}
+
+function ownVariables(environment: Environment, backend: Backend): Record<string, string> {
+  return {
+    PULUMI_BACKEND_URL: backend.url,
+    PULUMI_SKIP_UPDATE_CHECK: "true",
+    // The state remembers the runner of the version that created it, which may be gone by now.
+    TANDEM_RUNNER: join(packageRoot(), "bin", "tandem-runner"),
+    [CLIENT_VARIABLE]: clientMark(),
+    [WORKSPACE_VARIABLE]: environment.folder,
+  };
+}
+
+export function clientMark(): string {
+  const { processId, startTicks } = thisProcess();
+  return `${processId}/${startTicks}`;
+}
+
+/** How the SDK starts each Pulumi command. */
+type RunPulumi = (argv: string[], folder: string, variables: Record<string, string>, ...rest: unknown[]) => unknown;
+
+/**
+ * The engine in a session of its own: Ctrl-C reaches every process of the terminal's group, and an engine that gets it from
+ * the terminal and from us takes the second for "stop without writing the state".
+ */
+function inOwnSession(command: PulumiCommand): PulumiCommand {
+  const hasSetsid = spawnSync("setsid", ["--version"], { stdio: "ignore" }).status === 0;
+  if (!hasSetsid) return command;
+  const engine = command as PulumiCommand & { run: RunPulumi };
+  const run = engine.run.bind(Object.assign(Object.create(engine) as PulumiCommand, { command: "setsid" }));
+  const path = engine.command;
+  engine.run = (argv, folder, variables, ...rest) => {
+    // Plugins that come with an engine lie beside it; the SDK adds that folder only for a command with a path.
+    const PATH = `${dirname(path)}:${variables["PATH"] ?? process.env["PATH"] ?? ""}`;
+    return run([path, ...argv], folder, { ...variables, PATH }, ...rest);
+  };
+  return engine;
+}
+
+/** Interrupts the engine's processes that outlasted their time, the hard way. */
+export async function killEngine(): Promise<void> {
+  const processIds = findProcesses("pulumi", CLIENT_VARIABLE, (client) => client === clientMark());
+  for (const processId of processIds) signalProcess(processId, "SIGKILL");
+  await waitForEnd(processIds, 5);
+}
+
+/** Selects the environment's stack, making it first where `create` says so; undefined when there is none. */
+export async function openStack(
+  engine: Engine,
+  program: PulumiFn | undefined,
+  create: boolean,
+): Promise<Stack | undefined> {
+  const { Stack, StackNotFoundError } = await import("@pulumi/pulumi/automation/index.js");
+  const { workspace, environment } = engine;
+  if (program !== undefined) workspace.program = program;
+  try {
+    return await (create
+      ? Stack.createOrSelect(environment.name, workspace)
+      : Stack.select(environment.name, workspace));
+  } catch (error) {
+    if (error instanceof StackNotFoundError) return undefined;
+    throw explainEngineError(engine, error);
+  }
+}
+
+/** What an error of the SDK means for the user; its own text is a dump of everything the engine printed. */
+export function explainEngineError(engine: Engine, error: unknown): CommandError {
+  if (error instanceof CommandError) return error;
+  const text = messageOf(error);
+  if (isWrongPassphrase(text)) return wrongPassphrase(engine.passphraseSource, engine.environment.file);
+  if ((error as ConcurrentUpdateError).name === "ConcurrentUpdateError") {
+    return new CommandError(
+      `the state is locked: another Pulumi changes this stack now\n${errorLines(text)}`,
+      EXIT.busy,
+    );
+  }
+  return new CommandError(`the Pulumi engine failed — backend ${engine.backend.url}\n${errorLines(text)}`);
+}
+
+/** The lines that say something out of `code: … stdout: … stderr: …`. */
+function errorLines(text: string): string {
+  const stderr = /stderr: ([\s\S]*?)(?:\n err\?:|$)/.exec(text)?.[1] ?? text;
+  const lines = stderr
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !line.startsWith("Command failed with exit code"));
+  return lines
+    .slice(0, 12)
+    .map((line) => `  ${line.trim()}`)
+    .join("\n");
+}
+
+/** Drops the marks of work that a killed engine left in the state: what such work did is found on the host, not in them. */
+export async function clearPendingOperations(engine: Engine, stack: Stack, say: (line: string) => void): Promise<void> {
+  if (hasPendingOperations(engine.backend, engine.environment.name) === false) return;
+  const exported = await stack.exportStack();
+  const deployment = exported.deployment as {
+    pending_operations?: { type: string; resource: { urn: string } }[];
+  } | null;
+  const pending = deployment?.pending_operations ?? [];
+  if (deployment === null || pending.length === 0) return;
+  await stack.importStack({ ...exported, deployment: { ...deployment, pending_operations: [] } });
+  const names = pending.map(({ type, resource }) => `${type} ${resource.urn.split("::").at(-1) ?? resource.urn}`);
+  say(`a killed run left unfinished in the state: ${names.join(", ")} — cleared; the host knows how far it came`);
+}
+
+/** Whether the workspace was ever used. */
+export function isUsed(environment: Environment): boolean {
+  return existsSync(environment.folder);
+}

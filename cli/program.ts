@@ -1,0 +1,159 @@
+import { Option, type Command } from "commander";
+import type { ChangeOptions, CommonOptions, SettingOptions } from "./commands/options";
+import type { Console } from "./console";
+import type { Report } from "./report";
+import { settingOptions } from "./setting-flags";
+import { packageVersion } from "./version";
+
+export type RunCommand = (
+  name: string,
+  options: CommonOptions,
+  run: (console: Console) => Promise<Report>,
+) => Promise<void>;
+
+const EXIT_STATUS_HELP = `
+Exit status: 0 ok, 1 failed, 2 bad usage or settings, 3 the plan does not fit,
+             4 busy, 5 not healthy, 130 interrupted`;
+
+/** All commands with their options, help and an example each. */
+export function defineCommands(program: Command, run: RunCommand): Command {
+  program
+    .description("Serve a model with vLLM and train adapters beside it, on the same GPUs, with Pulumi.")
+    .version(packageVersion(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .addHelpText(
+      "after",
+      `${EXIT_STATUS_HELP}\n\nFirst steps: tandem plan, tandem up, eval "$(tandem outputs --env-vars)", tandem destroy`,
+    )
+    .showSuggestionAfterError()
+    .exitOverride();
+  definePlan(program, run);
+  defineChanges(program, run);
+  defineQuestions(program, run);
+  defineDestroy(program, run);
+  for (const command of program.commands)
+    command.exitOverride().showSuggestionAfterError().showHelpAfterError("(tandem --help lists commands and flags)");
+  return program;
+}
+
+function definePlan(program: Command, run: RunCommand): void {
+  withSettings(common(program.command("plan")))
+    .description("Say what would run on which GPU and where the memory goes. Needs no account, network or Pulumi.")
+    .addHelpText("after", example("tandem plan --model meta-llama/Llama-3.2-1B --gpus 4 --gpu-type h100-80gb"))
+    .action(async (options: SettingOptions) => {
+      await run("plan", options, async (console) => (await import("./commands/plan.js")).plan(options, console));
+    });
+}
+
+function defineChanges(program: Command, run: RunCommand): void {
+  withBackend(withSettings(common(program.command("preview"))))
+    .description("Show what `up` would change. Changes nothing, saves nothing.")
+    .addHelpText("after", example("tandem preview --env balanced-4gpu"))
+    .action(async (options: ChangeOptions) => {
+      await run("preview", options, async (console) =>
+        (await import("./commands/preview.js")).preview(options, console),
+      );
+    });
+  withYes(withBackend(withSettings(common(program.command("up")))))
+    .description("Serve the model and prove that it answers. Flags are saved for the next runs.")
+    .option("--show-secrets", "print the API key in the --json document", false)
+    .addHelpText("after", example("tandem up --model Qwen/Qwen3-0.6B --split inference-heavy"))
+    .action(async (options: ChangeOptions & { showSecrets: boolean }) => {
+      await run("up", options, async (console) => (await import("./commands/up.js")).up(options, console));
+    });
+}
+
+function defineQuestions(program: Command, run: RunCommand): void {
+  defineOutputs(program, run);
+  withBackend(common(program.command("status")))
+    .description("Measure now whether the service does what was planned. Exit status 5 when it does not.")
+    .addHelpText("after", example("tandem status --json"))
+    .action(async (options: CommonOptions & { backend?: string }) => {
+      await run("status", options, async (console) => (await import("./commands/status.js")).status(options, console));
+    });
+  common(program.command("logs"))
+    .argument("[step]", "lease, runtime, weights, serving or proof; without it the service's own log")
+    .option("-f, --follow", "go on with what is written from now on", false)
+    .description("Print the log of the service, or of one step.")
+    .addHelpText("after", example("tandem logs serving -f"))
+    .action(async (step: string | undefined, options: CommonOptions & { follow: boolean }) => {
+      await run("logs", options, async (console) => (await import("./commands/logs.js")).logs(step, options, console));
+    });
+}
+
+function defineOutputs(program: Command, run: RunCommand): void {
+  withBackend(withJson(program.command("outputs")))
+    .argument("[name]", "one output, e.g. endpoints.chat or apiKey")
+    .option("-e, --env [name|file]", "the environment; without a name the same as --env-vars", "local")
+    .option("--env-vars", 'print lines for a shell: eval "$(tandem outputs --env-vars)"', false)
+    .option("--show-secrets", "print secrets as they are", false)
+    .description("Print what the last `up` produced. Secrets are hidden unless they are asked for by name.")
+    .addHelpText("after", example("tandem outputs endpoints.chat"))
+    .action(async (name: string | undefined, given: OutputsOptions) => {
+      // `--env` without a name is what people type for a shell's variables.
+      const options = given.env === true ? { ...given, env: "local", envVars: true } : { ...given, env: given.env };
+      await run("outputs", options, async (console) =>
+        (await import("./commands/outputs.js")).outputs(name, options, console),
+      );
+    });
+}
+
+interface OutputsOptions extends Omit<CommonOptions, "env"> {
+  readonly env: string | true;
+  readonly json: boolean;
+  readonly envVars: boolean;
+  readonly showSecrets: boolean;
+  readonly backend?: string;
+}
+
+function defineDestroy(program: Command, run: RunCommand): void {
+  withYes(withBackend(common(program.command("destroy"))))
+    .description("Take everything away again and prove that nothing is left. Downloaded models and runtimes are kept.")
+    .option("--forget", "forget the state without reading it, for a passphrase that is lost", false)
+    .addHelpText("after", example("tandem destroy --yes"))
+    .action(async (options: CommonOptions & { yes: boolean; forget: boolean; backend?: string }) => {
+      await run("destroy", options, async (console) =>
+        (await import("./commands/destroy.js")).destroy(options, console),
+      );
+    });
+}
+
+function common(command: Command): Command {
+  return withJson(command).option(
+    "-e, --env <name|file>",
+    "the environment: a preset's name, one used before, or a settings file",
+    "local",
+  );
+}
+
+function withJson(command: Command): Command {
+  return command.option(
+    "--json",
+    "print one JSON document on standard output, everything else on standard error",
+    false,
+  );
+}
+
+function withSettings(command: Command): Command {
+  const collect = (text: string, texts: string[]) => [...texts, text];
+  for (const option of settingOptions()) command.addOption(option);
+  return command
+    .addOption(
+      new Option("--set <setting=value>", "any setting by its full name; may be given again")
+        .argParser(collect)
+        .default([], "none"),
+    )
+    .addHelpText("after", "\nEvery setting has a flag: --lora-max-rank for lora.maxRank. docs/settings.md lists them.");
+}
+
+function withBackend(command: Command): Command {
+  return command.option("--backend <url>", "where Pulumi keeps the state (file://, s3://, https://api.pulumi.com, …)");
+}
+
+function withYes(command: Command): Command {
+  return command.option("-y, --yes", "do not ask", false);
+}
+
+function example(line: string): string {
+  return `\nExample: ${line}`;
+}

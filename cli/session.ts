@@ -1,0 +1,103 @@
+import { existsSync } from "node:fs";
+import type { PulumiFn, Stack } from "@pulumi/pulumi/automation";
+import { stopWork } from "../bootstrap/runner/host";
+import { clearStaleLocks, findBackend, savedBackend, stackExists, type Backend } from "./backend";
+import type { Console } from "./console";
+import { clearPendingOperations, killEngine, openEngine, openStack, type Engine } from "./engine";
+import { findEnvironment, makeWorkspace, type Environment } from "./environments";
+import { messageOf } from "./exit";
+import { openHome, type Home } from "./home";
+import { Interrupted, Interruption } from "./interruption";
+import { OperationLock } from "./operation-lock";
+import { RunLog } from "./run-log";
+
+/** What a command that changes an environment works with. */
+export interface Session {
+  readonly home: Home;
+  readonly environment: Environment;
+  readonly backend: Backend;
+  readonly interruption: Interruption;
+  readonly console: Console;
+}
+
+/**
+ * Runs a command that changes an environment: alone, with the user's Ctrl-C turned into an orderly end. Whatever happens,
+ * afterwards no lock is held; after an interruption no work of the stack goes on, on this machine or a host.
+ */
+export async function withSession<Result>(
+  command: string,
+  options: { readonly env: string; readonly backend?: string },
+  console: Console,
+  work: (session: Session) => Promise<Result>,
+): Promise<Result> {
+  const environment = findEnvironment(options.env);
+  const backend = findBackend(environment, options.backend);
+  const home = openHome();
+  const interruption = new Interruption(console.say);
+  const lock = OperationLock.take(environment.folder, command, console.say);
+  try {
+    return await work({ home, environment, backend, interruption, console });
+  } catch (error) {
+    if (interruption.isRequested) await endEverything(environment, backend, console);
+    throw interruption.isRequested ? new Interrupted() : error;
+  } finally {
+    lock.release();
+  }
+}
+
+/** After an interruption: no engine, no lock of it, no detached work on the host. Services that run already stay. */
+async function endEverything(environment: Environment, backend: Backend, console: Console): Promise<void> {
+  try {
+    await killEngine();
+    await clearStaleLocks(backend, environment, console.say);
+    await stopWork({ kind: "local" }, environment.name, console.say);
+    console.say(
+      "interrupted: nothing goes on. `tandem up` continues where this ended, `tandem destroy` takes all away",
+    );
+  } catch (error) {
+    console.say(
+      `interrupted, but not everything could be ended: ${messageOf(error)} — fix: tandem destroy --env ${environment.name}`,
+    );
+  }
+}
+
+/** An engine with the environment's stack open, and where its run is logged. */
+export interface OpenedStack {
+  readonly engine: Engine;
+  readonly stack: Stack;
+  readonly log: RunLog;
+}
+
+export interface OpenOptions {
+  readonly command: string;
+  readonly program?: PulumiFn;
+  /** Make the stack if there is none. */
+  readonly create: boolean;
+}
+
+/**
+ * Gets the engine and opens the stack after clearing what killed runs left.
+ * @returns undefined when there is no stack and none is to be made
+ */
+export async function openForChange(session: Session, options: OpenOptions): Promise<OpenedStack | undefined> {
+  const { home, environment, backend, interruption, console } = session;
+  sayBackendChange(session);
+  makeWorkspace(home, environment);
+  const engine = await interruption.guard(openEngine({ home, environment, backend, say: console.say }));
+  console.say(`engine: ${engine.summary}`);
+  await clearStaleLocks(backend, environment, console.say);
+  const stack = await interruption.guard(openStack(engine, options.program, options.create));
+  if (stack === undefined) return undefined;
+  await interruption.guard(clearPendingOperations(engine, stack, console.say));
+  return { engine, stack, log: new RunLog(environment.logs, options.command) };
+}
+
+/** A stack that seems to vanish frightens people: say where the other one is. */
+function sayBackendChange({ environment, backend, console }: Session): void {
+  const before = existsSync(environment.folder) ? savedBackend(environment) : undefined;
+  if (before === undefined || before === backend.url) return;
+  if (stackExists(backend, environment.name) === true) return;
+  console.say(
+    `the state of this environment was kept in ${before} until now; it stays there, ${backend.url} is used from here on`,
+  );
+}

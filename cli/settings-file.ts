@@ -1,0 +1,104 @@
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { isCollection, isMap, parseDocument, type Document } from "yaml";
+import { CommandError, EXIT } from "./exit";
+
+/** Pulumi's configuration keys of ours start with this. */
+const NAMESPACE = "tandem:";
+/** Fields beside `config` by which Pulumi encrypts. */
+const ENCRYPTION_FIELDS = ["secretsprovider", "encryptedkey", "encryptionsalt"] as const;
+/** Stands for a secret that only Pulumi can read; never shown, enough to know that there is one. */
+const ENCRYPTED = "(encrypted)";
+
+/** A stack's settings file, `Pulumi.<env>.yaml`: read without Pulumi, changed without losing comments or order. */
+export class SettingsFile {
+  private constructor(
+    private readonly document: Document,
+    readonly path: string,
+  ) {}
+
+  /** @throws CommandError when it can't be read or is not a settings file */
+  static read(path: string): SettingsFile {
+    const document = parseDocument(readText(path));
+    const [error] = document.errors;
+    if (error !== undefined) throw notSettings(path, error.message);
+    const contents: unknown = document.toJS();
+    if (contents !== null && (typeof contents !== "object" || Array.isArray(contents))) {
+      throw notSettings(path, "it holds no `config:` section");
+    }
+    if (document.has("config") && !isMap(document.get("config")) && document.get("config") !== null) {
+      throw notSettings(path, "`config` is not a list of `tandem:name: value` lines");
+    }
+    return new SettingsFile(document, path);
+  }
+
+  /** The configuration as Pulumi's program sees it: full key → text, objects as JSON. */
+  config(): Record<string, string> {
+    const config = (this.document.toJS() as { config?: Record<string, unknown> } | null)?.config ?? {};
+    return Object.fromEntries(
+      Object.entries(config).map(([key, value]) => [key, toConfigText(withoutCiphertext(value))]),
+    );
+  }
+
+  /** Sets `tandem:<path[0]>` or a field below it. A value that was no object makes room for one. */
+  set(path: readonly string[], value: unknown): void {
+    const [name, ...fields] = path;
+    const keys = ["config", `${NAMESPACE}${String(name)}`, ...fields];
+    for (let depth = 1; depth < keys.length; depth++) {
+      const parent = keys.slice(0, depth);
+      if (!isCollection(this.document.getIn(parent))) this.document.setIn(parent, this.document.createNode({}));
+    }
+    this.document.setIn(keys, this.document.createNode(value));
+  }
+
+  /** Takes the encryption and the encrypted settings of the file that this one replaces. */
+  adoptSecrets(previous: SettingsFile): void {
+    for (const field of ENCRYPTION_FIELDS) {
+      const value = previous.document.get(field);
+      if (value !== undefined) this.document.set(field, value);
+    }
+    const config = (previous.document.toJS() as { config?: Record<string, unknown> } | null)?.config ?? {};
+    for (const [key, value] of Object.entries(config)) {
+      if (isCiphertext(value) && !this.document.hasIn(["config", key])) {
+        this.document.setIn(["config", key], this.document.createNode(value));
+      }
+    }
+  }
+
+  /** Appears with its content or not at all, readable by the user alone. */
+  write(path = this.path): void {
+    const draft = `${path}.${process.pid}`;
+    writeFileSync(draft, this.document.toString(), { mode: 0o600 });
+    renameSync(draft, path);
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw notSettings(path, `it can't be read (${String((error as NodeJS.ErrnoException).code)})`);
+  }
+}
+
+function notSettings(path: string, why: string): CommandError {
+  return new CommandError(
+    `${path}: not a settings file — ${why} — allowed: YAML with \`config:\` and \`tandem:name: value\` below it`,
+    EXIT.usage,
+  );
+}
+
+function toConfigText(value: unknown): string {
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+function withoutCiphertext(value: unknown): unknown {
+  if (isCiphertext(value)) return ENCRYPTED;
+  if (Array.isArray(value)) return value.map(withoutCiphertext);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, withoutCiphertext(field)]));
+}
+
+/** Pulumi writes an encrypted value as an object with the one field `secure`. */
+function isCiphertext(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Object.keys(value).join() === "secure";
+}
