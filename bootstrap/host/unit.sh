@@ -65,11 +65,11 @@ unit_start() {
   manager="$(service_manager)"
   printf '%s' "$manager" | write_file "$folder/manager"
   # A copy: the unit outlives the version of Tandem that installed it.
-  write_file "$folder/supervise.py" <"$TANDEM_SCRIPTS_DIR/supervise.py"
+  cp "$TANDEM_SCRIPTS_DIR"/supervise*.py "$folder/"
   rm -f "$folder/status.json"
   case "$manager" in
     supervisor)
-      clean_unit_environment "$1" setsid "$2" -I "$folder/supervise.py" "$folder" </dev/null >/dev/null 2>"$folder/supervisor.err" 9>&- &
+      clean_unit_environment "$1" setsid "$2" -ESsB "$folder/supervise.py" "$folder" </dev/null >/dev/null 2>"$folder/supervisor.err" 9>&- &
       ;;
     systemd-system)
       systemd_unit "$1" "$2" | write_file "/etc/systemd/system/$(unit_name "$1")"
@@ -126,7 +126,7 @@ StartLimitBurst=5
 
 [Service]
 Type=exec
-ExecStart="$2" -I "$folder/supervise.py" "$folder"
+ExecStart="$2" -ESsB "$folder/supervise.py" "$folder"
 Environment="TANDEM_OWNER=$TANDEM_STACK/$1" "TANDEM_STACK_DIR=$TANDEM_STACK_DIR"
 KillMode=control-group
 TimeoutStopSec=90
