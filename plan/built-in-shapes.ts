@@ -1,10 +1,33 @@
 import { makeShape, type ModelDimensions, type ModelShape } from "./model-shape";
 
 const dense = { experts: 1, expertsPerToken: 1, qkNorm: false, attentionBias: false, dtype: "bfloat16" } as const;
-const llama = { ...dense, architecture: "LlamaForCausalLM", headDim: 128, kvHeads: 8, vocab: 128_256, maxPositions: 131_072 } as const;
-const qwen3 = { ...dense, architecture: "Qwen3ForCausalLM", headDim: 128, kvHeads: 8, vocab: 151_936, maxPositions: 40_960, qkNorm: true } as const;
+const llama = {
+  ...dense,
+  architecture: "LlamaForCausalLM",
+  headDim: 128,
+  kvHeads: 8,
+  vocab: 128_256,
+  maxPositions: 131_072,
+} as const;
+const qwen3 = {
+  ...dense,
+  architecture: "Qwen3ForCausalLM",
+  headDim: 128,
+  kvHeads: 8,
+  vocab: 151_936,
+  maxPositions: 40_960,
+  qkNorm: true,
+} as const;
 
-const llama1b = { ...llama, layers: 16, hidden: 2048, heads: 32, headDim: 64, intermediate: 8192, tiedEmbeddings: true };
+const llama1b = {
+  ...llama,
+  layers: 16,
+  hidden: 2048,
+  heads: 32,
+  headDim: 64,
+  intermediate: 8192,
+  tiedEmbeddings: true,
+};
 const llama8b = { ...llama, layers: 32, hidden: 4096, heads: 32, intermediate: 14_336, tiedEmbeddings: false };
 const llama70b = { ...llama, layers: 80, hidden: 8192, heads: 64, intermediate: 28_672, tiedEmbeddings: false };
 const mixtral: ModelDimensions = {
@@ -52,7 +75,9 @@ const DIMENSIONS: Readonly<Record<string, ModelDimensions>> = {
 };
 
 /** The built-in shapes, by hub id. */
-export const builtInShapes: readonly ModelShape[] = Object.entries(DIMENSIONS).map(([id, dimensions]) => makeShape(id, dimensions));
+export const builtInShapes: readonly ModelShape[] = Object.entries(DIMENSIONS).map(([id, dimensions]) =>
+  makeShape(id, dimensions),
+);
 
 /** The shape of a well-known model; undefined for any other. Hub ids are compared without regard to case, as the hub does. */
 export function builtInShape(id: string): ModelShape | undefined {

@@ -20,6 +20,8 @@ export interface HostFacts {
   readonly architecture: string;
   readonly operatingSystem: { readonly id: string; readonly version: string; readonly glibc?: string };
   readonly cpuCores: number;
+  /** The cores that this process may run on, where a container or `taskset` limits them; absent for 0 to `cpuCores` - 1. */
+  readonly cpuIds?: readonly number[];
   readonly memoryTotalGiB: number;
   readonly memoryAvailableGiB: number;
   /** Folder for caches (weights, runtimes) and the free space of its disk. */

@@ -13,18 +13,15 @@ export interface GpuType {
   readonly computeCapability: string;
   /** How several of them in the usual machine reach each other. */
   readonly link: GpuLink;
-  /** Typical price of one on demand in US dollars an hour, November 2026, for orientation only; absent for cards not rented out. */
-  readonly pricePerHourUsd?: number;
 }
 
 const MIB_PER_GIB = 1024;
-const type = (name: string, model: string, memoryMiB: number, computeCapability: string, link: GpuLink, pricePerHourUsd?: number): GpuType => ({
+const type = (name: string, model: string, memoryMiB: number, computeCapability: string, link: GpuLink): GpuType => ({
   name,
   model,
   memoryGiB: memoryMiB / MIB_PER_GIB,
   computeCapability,
   link,
-  ...(pricePerHourUsd !== undefined && { pricePerHourUsd }),
 });
 
 /** The catalogue. Memory as `nvidia-smi` prints it: measured for h100-80gb, from the vendor's and users' listings for the rest. */

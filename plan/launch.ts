@@ -1,5 +1,8 @@
 import type { HostFacts } from "./facts";
-import type { Plan } from "./plan";
+import { ArgumentList } from "./launch-arguments";
+import { cpuEnvironment, cudaEnvironment, offlineEnvironment } from "./launch-environment";
+import { cudaTotalGiB } from "./ledger";
+import type { GpuLedger, Plan } from "./plan";
 
 /** What is known of an installed vLLM. */
 export interface RuntimeFacts {
@@ -30,4 +33,104 @@ export interface Launch {
   readonly env: Readonly<Record<string, string>>;
   /** What the runtime can't do as planned. */
   readonly warnings: readonly string[];
+}
+
+/**
+ * How vLLM is started so that it does what was planned. `vllm serve` is not used: vLLM for CPU installs no package of that name.
+ * An option that this vLLM does not know is left out, with a warning where that changes something.
+ * The API key is in neither: it comes as VLLM_API_KEY out of a file that only its user can read.
+ */
+export function launchServing(plan: Plan, runtime: RuntimeFacts, options: LaunchOptions): Launch {
+  const args = new ArgumentList(runtime.flags);
+  addIdentity(args, options);
+  addParallelism(args, plan, options.facts);
+  addModelOptions(args, plan);
+  const memory = runtime.device === "cuda" ? addGpuMemory(args, plan) : addHostMemory(args, plan);
+  addAdapters(args, plan);
+  const mismatch =
+    runtime.device === plan.device
+      ? []
+      : [`planned for ${plan.device}, but the vLLM ${runtime.vllmVersion} that is installed runs on ${runtime.device}`];
+  return {
+    argv: [runtime.python, "-m", "vllm.entrypoints.openai.api_server", ...args.list, ...options.extraArgs],
+    env: {
+      ...options.facts.environment,
+      ...offlineEnvironment(plan),
+      ...(runtime.device === "cuda" ? cudaEnvironment(plan, options.facts) : cpuEnvironment(plan, options.facts)),
+      ...memory,
+      ...options.extraEnv,
+    },
+    warnings: [...mismatch, ...args.warnings],
+  };
+}
+
+function addIdentity(args: ArgumentList, options: LaunchOptions): void {
+  args.require("--model", options.modelPath);
+  args.require("--served-model-name", options.servedModelName);
+  args.require("--host", options.host);
+  args.require("--port", String(options.port));
+}
+
+function addParallelism(args: ArgumentList, plan: Plan, facts: HostFacts): void {
+  args.require("--tensor-parallel-size", String(plan.tensorParallel));
+  if (plan.pipelineParallel > 1) args.require("--pipeline-parallel-size", String(plan.pipelineParallel));
+  if (plan.replicas > 1) args.require("--data-parallel-size", String(plan.replicas));
+  // Without peer access it dies while graphs are captured (custom_all_reduce.cuh:434 'invalid argument'), minutes after the start.
+  if (plan.device === "cuda" && plan.tensorParallel > 1 && facts.peerAccess === false) {
+    args.add("--disable-custom-all-reduce", [], "vLLM may die while it captures CUDA graphs");
+  }
+}
+
+function addModelOptions(args: ArgumentList, plan: Plan): void {
+  args.require("--dtype", plan.dtype);
+  args.require("--max-model-len", String(plan.maxModelLen));
+  if (plan.enforceEager) args.add("--enforce-eager", [], "the start takes longer");
+  if (plan.trustRemoteCode) args.require("--trust-remote-code");
+}
+
+function addAdapters(args: ArgumentList, { lora }: Plan): void {
+  if (!lora.enabled) return;
+  args.require("--enable-lora");
+  args.require("--max-loras", String(lora.maxAdapters));
+  args.require("--max-lora-rank", String(lora.maxRank));
+}
+
+/**
+ * The KV cache by its size, so that vLLM's whole footprint is the share that was chosen. The fraction then only serves
+ * vLLM's start check, which asks for that much free memory: weights, adapters and KV cache, which are always there to be had
+ * beside a trainer at its cap, since contexts, graphs and activations belong to the share as well.
+ */
+function addGpuMemory(args: ArgumentList, plan: Plan): Record<string, string> {
+  const smallest = plan.perGpu.reduce<GpuLedger | undefined>(
+    (least, ledger) => (least === undefined || ledger.totalGiB < least.totalGiB ? ledger : least),
+    undefined,
+  );
+  if (smallest === undefined) return {};
+  const fractionOf = (names: readonly string[]) => {
+    const sizeGiB = smallest.parts
+      .filter(({ side, name }) => side === "serving" && names.includes(name))
+      .reduce((sum, { sizeGiB }) => sum + sizeGiB, 0);
+    return (Math.floor((sizeGiB / cudaTotalGiB(smallest.totalGiB)) * 1000) / 1000).toFixed(3);
+  };
+  if (args.knows("--kv-cache-memory-bytes")) {
+    args.require("--kv-cache-memory-bytes", String(plan.kvCacheBytes));
+    args.require("--gpu-memory-utilization", fractionOf(["weights", "adapter slots", "KV cache"]));
+  } else {
+    args.warn(
+      "this vLLM has no --kv-cache-memory-bytes: its footprint follows from --gpu-memory-utilization and may miss the share by some percent",
+    );
+    args.require("--gpu-memory-utilization", fractionOf(["weights", "adapter slots", "KV cache", "activations"]));
+  }
+  return {};
+}
+
+function addHostMemory(args: ArgumentList, plan: Plan): Record<string, string> {
+  if (args.knows("--kv-cache-memory-bytes")) {
+    args.require("--kv-cache-memory-bytes", String(plan.kvCacheBytes));
+    return {};
+  }
+  // The older way counts in whole GiB.
+  const cacheGiB = Math.max(1, Math.ceil(plan.kvCacheBytes / 2 ** 30));
+  args.warn(`this vLLM has no --kv-cache-memory-bytes: its KV cache is ${cacheGiB} GiB, whole GiB only`);
+  return { VLLM_CPU_KVCACHE_SPACE: String(cacheGiB) };
 }

@@ -24,12 +24,18 @@ export interface GpuLedger {
   readonly parts: readonly LedgerPart[];
 }
 
-/** Where the host's memory goes when it serves on the CPU. */
+/** Where the host's memory goes when it serves on the CPU. Of the total, not of what is free just now, so that a plan stays what it was. */
 export interface HostLedger {
-  readonly availableGiB: number;
+  readonly totalGiB: number;
   readonly servingGiB: number;
   readonly freeGiB: number;
   readonly parts: readonly LedgerPart[];
+}
+
+export interface TrainingPlan {
+  readonly backend: "megatron-bridge" | "huggingface" | "off";
+  /** Over how many GPUs the trainer spreads the model; 1 when nothing trains. */
+  readonly tensorParallel: number;
 }
 
 /** What is going to be done, as plain data: it prints, it diffs, it is compared with what is measured. */
@@ -60,7 +66,7 @@ export interface Plan {
   readonly enforceEager: boolean;
   readonly trustRemoteCode: boolean;
   readonly lora: { readonly enabled: boolean; readonly maxAdapters: number; readonly maxRank: number };
-  readonly training: { readonly backend: "megatron-bridge" | "huggingface" | "off" };
+  readonly training: TrainingPlan;
   readonly port: number;
   readonly startup: { readonly expectedSeconds: number; readonly timeoutSeconds: number };
   readonly disk: { readonly runtimeGiB: number; readonly weightsGiB: number; readonly totalGiB: number };
@@ -94,4 +100,6 @@ export interface PlanRequest {
   readonly shape: ModelShape;
   /** What the machines are; one host for `target: local`. */
   readonly hosts: readonly HostFacts[];
+  /** Price of a rented machine in US dollars an hour; absent for machines that are the user's own. */
+  readonly pricePerHourUsd?: number;
 }

@@ -34,7 +34,10 @@ export function issueToProblems(issue: Issue, raw: unknown): readonly Problem[] 
 function unionIssue(issue: Issue & { code: "invalid_union" }, raw: unknown): Issue | undefined {
   const value = valueAt(raw, issue.path);
   if (typeof value !== "object" || value === null) return undefined;
-  const meant = issue.errors.find((branch) => branch.length > 0 && branch.every((inner) => inner.path.length > 0 || inner.code === "unrecognized_keys"));
+  const meant = issue.errors.find(
+    (branch) =>
+      branch.length > 0 && branch.every((inner) => inner.path.length > 0 || inner.code === "unrecognized_keys"),
+  );
   return meant?.[0];
 }
 
@@ -96,7 +99,10 @@ function nearestChoice(setting: string, value: string): string | undefined {
   const { schema } = nearestSetting(setting.split("."));
   const doc = schema === undefined ? undefined : settingDoc(schema);
   const words = doc?.allowed.match(/[a-z0-9]+(-[a-z0-9]+)*/g) ?? [];
-  const near = nearestName(value, words.filter((word) => word.length > 3));
+  const near = nearestName(
+    value,
+    words.filter((word) => word.length > 3),
+  );
   return near === value ? undefined : near;
 }
 
@@ -124,17 +130,26 @@ function shapeAt(path: Path): Readonly<Record<string, z.ZodType>> | undefined {
 
 function valueAt(raw: unknown, path: Path): unknown {
   return path.reduce<unknown>(
-    (value, key) => (typeof value === "object" && value !== null ? (value as Record<PropertyKey, unknown>)[key] : undefined),
+    (value, key) =>
+      typeof value === "object" && value !== null ? (value as Record<PropertyKey, unknown>)[key] : undefined,
     raw,
   );
 }
 
 function formatPath(path: Path): string {
-  return path.map((key, depth) => (typeof key === "number" ? `[${key}]` : `${depth > 0 ? "." : ""}${String(key)}`)).join("");
+  return path
+    .map((key, depth) => (typeof key === "number" ? `[${key}]` : `${depth > 0 ? "." : ""}${String(key)}`))
+    .join("");
 }
+
+/** A key that was given as an argument is refused, and must not be shown while it is. */
+const API_KEY = /(--api-key(?:=|"?,"?))[^"]*/g;
 
 /** A value as the user wrote it, cut to one short line. */
 function showValue(value: unknown): string {
-  const text = typeof value === "string" ? JSON.stringify(value) : (JSON.stringify(value) ?? String(value));
+  const text = (typeof value === "string" ? JSON.stringify(value) : (JSON.stringify(value) ?? String(value))).replace(
+    API_KEY,
+    "$1…",
+  );
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

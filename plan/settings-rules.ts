@@ -59,7 +59,12 @@ const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
   (settings) => missingBlock(settings, "ec2", settings.ec2 === undefined, "ec2.region and ec2.instanceType"),
 ];
 
-function missingBlock(settings: Settings, target: Settings["target"], missing: boolean, needs: string): Problem | undefined {
+function missingBlock(
+  settings: Settings,
+  target: Settings["target"],
+  missing: boolean,
+  needs: string,
+): Problem | undefined {
   if (settings.target !== target || !missing) return undefined;
   return { setting: target, what: `is missing, and \`target: ${target}\` needs it`, fix: `set ${needs}` };
 }

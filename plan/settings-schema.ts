@@ -15,14 +15,22 @@ const devices = z
       .string()
       .regex(/^\s*\d+\s*(,\s*\d+\s*)*$/)
       .transform((list) => list.split(",").map(Number)),
-    z.number().int().min(0).transform((index) => [index]),
+    z
+      .number()
+      .int()
+      .min(0)
+      .transform((index) => [index]),
   ])
   .refine((list) => new Set(list).size === list.length, "names a GPU twice");
 
 const share = z.number().min(0.05).max(0.95);
 
 const split = z
-  .union([z.enum(["inference-heavy", "balanced", "training-heavy"]), share, z.strictObject({ serving: share, training: share.optional() })])
+  .union([
+    z.enum(["inference-heavy", "balanced", "training-heavy"]),
+    share,
+    z.strictObject({ serving: share, training: share.optional() }),
+  ])
   .default("balanced");
 
 /** Settings of the adapters that vLLM serves. */
@@ -107,7 +115,7 @@ export const settingsSchema = z.strictObject({
   }),
   devices: setting(devices.optional(), {
     doc: "Which GPUs to use, by the index that `nvidia-smi` shows.",
-    allowed: "a list of GPU indices, each once, such as [0, 1] or \"0,1\"",
+    allowed: 'a list of GPU indices, each once, such as [0, 1] or "0,1"',
     otherwise: "the first `gpus` GPUs",
     example: [0, 1],
   }),
@@ -134,7 +142,9 @@ export const settingsSchema = z.strictObject({
   }),
   split: setting(split, {
     doc:
-      `How each GPU's memory is shared: ${Object.entries(SPLIT_PRESETS).map(([name, value]) => `\`${name}\` gives serving ${value}`).join(", ")}. ` +
+      `How each GPU's memory is shared: ${Object.entries(SPLIT_PRESETS)
+        .map(([name, value]) => `\`${name}\` gives serving ${value}`)
+        .join(", ")}. ` +
       "The shares are of the total that `nvidia-smi` shows, and serving's share is vLLM's whole footprint.",
     allowed: "inference-heavy, balanced, training-heavy, or shares from 0.05 to 0.95 that add up to 1 at most",
     example: { serving: 0.4 },
@@ -152,11 +162,17 @@ export const settingsSchema = z.strictObject({
     allowed: "a path",
     example: "/opt/vllm/bin/python",
   }),
-  vllmVersion: setting(z.string().regex(/^0\.(2[6-9]|3[0-3])\.\d+$/).default("0.32.0"), {
-    doc: "The version of vLLM that is installed.",
-    allowed: "a version from 0.26.0 to 0.33.x",
-    example: "0.32.0",
-  }),
+  vllmVersion: setting(
+    z
+      .string()
+      .regex(/^0\.(2[6-9]|3[0-3])\.\d+$/)
+      .default("0.32.0"),
+    {
+      doc: "The version of vLLM that is installed.",
+      allowed: "a version from 0.26.0 to 0.33.x",
+      example: "0.32.0",
+    },
+  ),
   driver: driverSettings,
   exposure: setting(z.enum(["loopback", "tunnel", "private", "public"]).optional(), {
     doc: "How the API is reached: only on the machine itself, by an SSH tunnel, on the private network, or publicly with TLS.",
@@ -164,12 +180,18 @@ export const settingsSchema = z.strictObject({
     otherwise: "`loopback` on local, `tunnel` elsewhere",
     example: "tunnel",
   }),
-  ttl: setting(z.string().regex(/^[1-9]\d*[mhd]$/).optional(), {
-    doc: "When a machine that costs money ends itself.",
-    allowed: "a number of minutes, hours or days, such as 90m, 4h or 2d",
-    otherwise: "never on machines that are yours",
-    example: "4h",
-  }),
+  ttl: setting(
+    z
+      .string()
+      .regex(/^[1-9]\d*[mhd]$/)
+      .optional(),
+    {
+      doc: "When a machine that costs money ends itself.",
+      allowed: "a number of minutes, hours or days, such as 90m, 4h or 2d",
+      otherwise: "never on machines that are yours",
+      example: "4h",
+    },
+  ),
   maxPricePerHourUsd: setting(z.number().positive().optional(), {
     doc: "The highest price of a rented machine in US dollars an hour.",
     allowed: "a number above 0",

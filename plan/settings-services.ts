@@ -54,7 +54,9 @@ const OWNED_OPTIONS: Readonly<Record<string, string>> = {
 const extraArgument = z.string().superRefine((argument, context) => {
   const option = argument.split("=")[0] ?? argument;
   if (option === "--api-key") {
-    context.addIssue("holds the API key, which must never be in a process list: Tandem makes and hands over the key itself");
+    context.addIssue(
+      "holds the API key, which must never be in a process list: Tandem makes and hands over the key itself",
+    );
   }
   const owner = OWNED_OPTIONS[option];
   if (owner !== undefined) context.addIssue(`is set by another setting: use \`${owner}\``);

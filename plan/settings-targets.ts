@@ -60,10 +60,16 @@ export const kubernetesSettings = z
       otherwise: "the current context",
       example: "my-cluster",
     }),
-    namespace: setting(z.string().regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/).default("tandem"), {
-      doc: "Namespace that everything goes into.",
-      allowed: "lower-case letters, digits and dashes",
-      example: "tandem",
-    }),
+    namespace: setting(
+      z
+        .string()
+        .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/)
+        .default("tandem"),
+      {
+        doc: "Namespace that everything goes into.",
+        allowed: "lower-case letters, digits and dashes",
+        example: "tandem",
+      },
+    ),
   })
   .optional();

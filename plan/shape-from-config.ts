@@ -52,7 +52,9 @@ export function shapeFromConfig(config: unknown, id: string): ModelShape | Probl
 function textConfig(config: unknown): unknown {
   if (typeof config !== "object" || config === null || !("text_config" in config)) return config;
   const { text_config: text, ...outer } = config;
-  return typeof text === "object" && text !== null ? { ...outer, ...text, architectures: (outer as Config).architectures } : config;
+  return typeof text === "object" && text !== null
+    ? { ...outer, ...text, architectures: (outer as Config).architectures }
+    : config;
 }
 
 function dimensionsOf(config: Config): ModelDimensions {

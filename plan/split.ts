@@ -13,7 +13,12 @@ export type SplitInput = SplitPreset | number | { readonly serving: number; read
 
 /** The two shares. Without `training`, everything that serving leaves goes to it. */
 export function resolveSplit(split: SplitInput): Split {
-  const asked = typeof split === "string" ? { serving: SPLIT_PRESETS[split] } : typeof split === "number" ? { serving: split } : split;
+  const asked =
+    typeof split === "string"
+      ? { serving: SPLIT_PRESETS[split] }
+      : typeof split === "number"
+        ? { serving: split }
+        : split;
   return { serving: asked.serving, training: asked.training ?? rounded(1 - asked.serving) };
 }
 

@@ -1,0 +1,115 @@
+import type { GpuFacts, HostFacts } from "./facts";
+import { kvCacheFor, trainingShareGiB, type KvCache } from "./ledger";
+import { defaultBatch, fixedParts, totalGiB, type ServingShape } from "./memory-model";
+import type { ModelShape } from "./model-shape";
+import { legalMegatronSizes } from "./parallel";
+import type { Dtype } from "./plan";
+import type { Settings } from "./settings";
+import { trainerParts, trainerTotalGiB, type TrainerShape } from "./trainer-memory";
+
+/** Everything that the choice of sizes depends on. */
+export interface GpuContext {
+  readonly settings: Settings;
+  readonly shape: ModelShape;
+  readonly host: HostFacts;
+  readonly gpus: readonly GpuFacts[];
+  readonly dtype: Dtype;
+  /** The smallest of the GPUs' totals: every worker gets the same KV cache. */
+  readonly gpuTotalGiB: number;
+}
+
+/** One way to lay the model over the GPUs, with what it leaves for the KV cache. */
+export interface Candidate {
+  readonly tensorParallel: number;
+  readonly replicas: number;
+  readonly serving: ServingShape;
+  readonly kv: KvCache;
+  readonly maxModelLen: number;
+  readonly verdict: "fits" | "tight" | "does not fit";
+  /** Absent when nothing trains, and when no size of the trainer fits. */
+  readonly trainer?: TrainerShape;
+  /** Why it does not fit, in GiB and tokens. */
+  readonly shortage?: string;
+}
+
+/** A model that was not asked for a length is useful from this many tokens a request. */
+const USEFUL_LENGTH = 8192;
+const LEAST_LENGTH = 2048;
+/** Below this a KV cache holds so few requests that batching does nothing. */
+const USEFUL_CACHE_TOKENS = 16_384;
+
+export function evaluate(context: GpuContext, tensorParallel: number, replicas: number): Candidate {
+  const { settings, shape, gpuTotalGiB } = context;
+  const serving = servingShape(context, tensorParallel);
+  const kv = kvCacheFor(serving, settings.split.serving, gpuTotalGiB);
+  const asked = settings.serving.maxModelLen;
+  const trainer = settings.training.backend === "off" ? undefined : fittingTrainer(context);
+  const base = {
+    tensorParallel,
+    replicas,
+    serving,
+    kv,
+    maxModelLen: asked ?? Math.min(shape.maxPositions, lengthThatFits(kv.tokens)),
+  };
+
+  const least = asked ?? Math.min(shape.maxPositions, LEAST_LENGTH);
+  if (kv.tokens < least)
+    return { ...base, verdict: "does not fit", shortage: servingShortage(context, serving, kv, least) };
+  if (settings.training.backend !== "off" && trainer === undefined) {
+    return { ...base, verdict: "does not fit", shortage: trainingShortage(context) };
+  }
+  const useful = Math.max(2 * (asked ?? Math.min(shape.maxPositions, USEFUL_LENGTH)), USEFUL_CACHE_TOKENS);
+  return { ...base, ...(trainer && { trainer }), verdict: kv.tokens >= useful ? "fits" : "tight" };
+}
+
+function servingShape({ settings, shape, dtype, gpus, gpuTotalGiB }: GpuContext, tensorParallel: number): ServingShape {
+  return {
+    shape,
+    dtype,
+    tensorParallel,
+    pipelineParallel: settings.pipelineParallel,
+    lora: settings.lora,
+    enforceEager: settings.serving.enforceEager ?? false,
+    ...defaultBatch(gpus[0]?.model ?? "", gpuTotalGiB),
+  };
+}
+
+/** Whole multiples of 1 024 tokens, or of the block size in a very small cache. */
+function lengthThatFits(tokens: number): number {
+  const step = tokens >= 1024 ? 1024 : 16;
+  return Math.max(0, Math.floor(tokens / step) * step);
+}
+
+/** The smallest tensor parallel size at which the trainer stays in its share; Hugging Face's PEFT keeps the model whole. */
+function fittingTrainer({ settings, shape, gpus, gpuTotalGiB }: GpuContext): TrainerShape | undefined {
+  const sizes = settings.training.backend === "megatron-bridge" ? legalMegatronSizes(shape, gpus.length) : [1];
+  const share = trainingShareGiB(settings.split, gpuTotalGiB);
+  return sizes
+    .filter((size) => gpus.length % size === 0)
+    .map((tensorParallel) => ({ shape, tensorParallel, ...settings.training }))
+    .find((trainer) => trainerTotalGiB(trainerParts(trainer)) <= share);
+}
+
+function servingShortage(
+  { settings, gpuTotalGiB }: GpuContext,
+  serving: ServingShape,
+  kv: KvCache,
+  leastTokens: number,
+): string {
+  const share = settings.split.serving * gpuTotalGiB;
+  const fixed = totalGiB(fixedParts(serving));
+  const has =
+    kv.tokens > 0
+      ? `leaves a KV cache of ${kv.tokens} tokens, ${leastTokens} are needed`
+      : "leaves nothing for the KV cache";
+  return `tensor parallel ${serving.tensorParallel} takes ${fixed.toFixed(1)} of serving's ${share.toFixed(1)} GiB on each GPU and ${has}`;
+}
+
+function trainingShortage({ settings, shape, gpus, gpuTotalGiB }: GpuContext): string {
+  const sizes = settings.training.backend === "megatron-bridge" ? legalMegatronSizes(shape, gpus.length) : [1];
+  const needs = sizes.map((tensorParallel) =>
+    trainerTotalGiB(trainerParts({ shape, tensorParallel, ...settings.training })),
+  );
+  const share = trainingShareGiB(settings.split, gpuTotalGiB);
+  return `the trainer needs ${Math.min(...needs).toFixed(1)} GiB on each GPU and its share is ${share.toFixed(1)} GiB`;
+}

@@ -1,0 +1,15 @@
+export { formatProblem, ProblemsError, type Problem } from "./problem";
+export type { GpuFacts, GpuLink, HostFacts } from "./facts";
+export { parseSettings, type Settings, type SettingsInput, type SettingsResult } from "./settings";
+export { coerceConfig, secretSettings } from "./settings-config";
+export { settingsFromGuideEnvironment } from "./guide-environment";
+export { makePlan } from "./make-plan";
+export type * from "./plan";
+export { shapeFromConfig } from "./shape-from-config";
+export { builtInShape, builtInShapes } from "./built-in-shapes";
+export type { ModelShape } from "./model-shape";
+export { gpuTypes, hypotheticalHost } from "./gpu-types";
+export { launchServing, type Launch, type LaunchOptions, type RuntimeFacts } from "./launch";
+export { compareProof, type Check } from "./compare";
+export type { Proof, ProofGpu, ProofWorker } from "./proof";
+export { renderPlan, type RenderOptions } from "./render";
