@@ -12,15 +12,21 @@ case "$name" in
     exit 2
     ;;
 esac
+version="${package#*==}"
 
-# ShellCheck's findings are stable between releases; ruff's formatting is not, so only the pinned one will do.
-if [ "$name" = shellcheck ] && command -v shellcheck >/dev/null 2>&1; then
-  command -v shellcheck
+# Any ShellCheck will do; how ruff formats differs from release to release, so only the pinned one is taken.
+is_usable() {
+  command -v "$name" >/dev/null 2>&1 || return 1
+  [ "$name" = shellcheck ] || [ "$("$name" --version)" = "$name $version" ]
+}
+
+if is_usable; then
+  command -v "$name"
   exit 0
 fi
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/tandem/tools"
-home="$cache/$(echo "$package" | tr -d '=' )"
+home="$cache/$name-$version"
 if [ -x "$home/bin/$name" ]; then
   echo "$home/bin/$name"
   exit 0
@@ -34,7 +40,7 @@ ensure_venv() {
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; } >/dev/null
     return 0
   fi
-  echo "$name: cannot be installed — Python has no venv module — fix: sudo apt-get install python3-venv, or put $name on PATH" >&2
+  echo "$name: cannot be installed — Python has no venv module — fix: sudo apt-get install python3-venv, or put $name $version on PATH" >&2
   exit 1
 }
 
