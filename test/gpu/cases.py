@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""Measures real deployments on the GPUs of this machine, one case after the other, and prints one table.
+
+    cases.py --tandem bin/tandem --runtime PYTHON --models DIRECTORY --out DIRECTORY [--seconds 540] [--direct] [CASE ...]
+
+For each case: `tandem up`, memory of every GPU and process, one stream and 64 streams, `tandem status`, a second `up`, `tandem destroy`, and the
+wait until the GPUs hold what they held before. What a failed `up` left running is measured all the same. `--direct` starts vLLM by hand instead,
+with vLLM's own fraction, which makes vLLM print the parts of its memory; `A+B` then runs two cases side by side on different GPUs.
+Everything ends inside --seconds: a case that can't end in time is left out and named. The interpreter needs aiohttp.
+"""
+
+import argparse
+import glob
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+
+from deployments import Direct, Tandem
+from measure import GpuWatch, cuda_totals_gib, drive, format_table
+
+# Seconds that a case may take on 2 x H100 with cold caches (measured: 120 to 190 s to the first answer, most of it compiling).
+CASE_SECONDS = 200
+# Seconds kept back for taking a case down and packing the results.
+RESERVE_SECONDS = 35
+
+
+def case(model, share, tensor_parallel=1, replicas=1, eager=False, dummy=False):
+    return dict(model=model, share=share, tensor_parallel=tensor_parallel, replicas=replicas, eager=eager, dummy=dummy)
+
+
+def known_cases(gpus):
+    """Every case by name, for the number of GPUs there are; the first ones of `default_cases` matter most."""
+    cases = {
+        "qwen-tp1": case("Qwen3-0.6B", 0.4),
+        "smol-tp1": case("SmolLM2-135M", 0.4),
+        "llama1b-tp1-70": case("Llama-3.2-1B", 0.7),
+        "llama1b-tp1": case("Llama-3.2-1B", 0.4),
+        "llama8b-tp1-70": case("Llama-3.1-8B", 0.7, dummy=True),
+        "llama8b-tp1-eager": case("Llama-3.1-8B", 0.4, eager=True, dummy=True),
+        "qwen-tp1-25": case("Qwen3-0.6B", 0.25),
+        "smol-eager": case("SmolLM2-135M", 0.2, eager=True),
+    }
+    if gpus > 1:
+        cases |= {
+            f"qwen-tp{gpus}": case("Qwen3-0.6B", 0.4, tensor_parallel=gpus),
+            f"qwen-{gpus}x1": case("Qwen3-0.6B", 0.4, replicas=gpus),
+            f"smol-{gpus}x1": case("SmolLM2-135M", 0.4, replicas=gpus),
+            f"llama8b-tp{gpus}-eager": case("Llama-3.1-8B", 0.4, tensor_parallel=gpus, eager=True, dummy=True),
+            f"llama8b-tp{gpus}": case("Llama-3.1-8B", 0.4, tensor_parallel=gpus, dummy=True),
+            f"llama1b-tp{gpus}": case("Llama-3.2-1B", 0.4, tensor_parallel=gpus),
+        }
+    if gpus > 3:
+        cases |= {f"qwen-{gpus // 2}x2": case("Qwen3-0.6B", 0.4, tensor_parallel=2, replicas=gpus // 2)}
+    return cases
+
+
+def default_cases(gpus):
+    if gpus > 1:
+        return [f"qwen-tp{gpus}", f"qwen-{gpus}x1", f"smol-{gpus}x1", f"llama8b-tp{gpus}-eager", "llama1b-tp1-70"]
+    return ["qwen-tp1", "smol-tp1", "llama8b-tp1-eager", "llama1b-tp1-70"]
+
+
+class Run:
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.deadline = time.monotonic() + arguments.seconds
+        self.gpus = GpuWatch()
+        self.cuda_totals = cuda_totals_gib(arguments.runtime) if self.gpus.count else []
+        self.rows = []
+        self.current = []
+
+    def left(self):
+        return self.deadline - time.monotonic()
+
+    def deploy(self, name, spec, devices, port):
+        kind = Direct if self.arguments.direct else Tandem
+        folder = os.path.join(self.arguments.work, name)
+        os.makedirs(folder, exist_ok=True)
+        return kind(self.arguments, name, spec, devices, port, folder)
+
+    def group(self, text):
+        """Runs one case, or with `+` several side by side, each on its own GPUs."""
+        names = text.split("+")
+        specs = known_cases(self.gpus.count or 1)
+        first, threads = 0, []
+        if len(names) > 1 and not self.arguments.direct:
+            raise SystemExit("cases side by side need --direct: a host has one stack at a time")
+        for offset, name in enumerate(names):
+            spec = specs[name]
+            needed = spec["tensor_parallel"] * spec["replicas"]
+            row = {"case": name, **spec}
+            self.rows.append(row)
+            devices = list(range(first, first + needed)) if self.gpus.count else []
+            deployment = self.deploy(name, spec, devices, self.arguments.port + offset)
+            self.current.append(deployment)
+            threads.append(threading.Thread(target=self.one, args=(row, deployment, devices)))
+            first += needed
+        if self.left() < self.arguments.case_seconds:
+            for row in self.rows[-len(names) :]:
+                row["note"] = f"left out: {self.left():.0f} s left"
+            self.current = []
+            return
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.current = []
+
+    def one(self, row, deployment, devices):
+        try:
+            self.steps(row, deployment, devices)
+        except Exception as error:  # a case that breaks must not cost the other cases their time
+            row["note"] = f"{type(error).__name__}: {error}"[:160]
+            deployment.say(row["note"])
+        finally:
+            row["destroy"] = deployment.down(max(20, min(90, self.left() - 5)))
+            row["backSeconds"], row["leftMiB"] = self.gpus.wait_until_free(devices, limit=30)
+
+    def steps(self, row, deployment, devices):
+        row["plan"] = deployment.plan()
+        row["up"] = deployment.up(limit=max(30, self.left() - RESERVE_SECONDS - 25))
+        if not deployment.answers():
+            row["note"] = f"no answer: {row['up'].get('lastLine', '')}"[:160]
+            return
+        row["idleMiB"] = self.gpus.used_mib(devices)
+        row["load"] = drive(deployment.base_url, deployment.key(), deployment.model_name(), self.arguments.streams)
+        row["loadedMiB"] = self.gpus.used_mib(devices)
+        row["processes"] = self.gpus.processes(devices)
+        row["environment"] = deployment.shared_host_variables()
+        row["truth"] = deployment.truth()
+        self.save()
+        if self.left() > RESERVE_SECONDS + 15:
+            row["again"] = deployment.again(limit=self.left() - RESERVE_SECONDS)
+
+    def save(self):
+        """After every case: a run that is cut off has shown what it has."""
+        result = {"gpus": self.gpus.describe(), "cudaTotalGiB": self.cuda_totals, "rows": self.rows}
+        with open(os.path.join(self.arguments.work, "results.json"), "w") as file:
+            json.dump(result, file, indent=1)
+        table = format_table(self.rows, self.gpus, self.cuda_totals)
+        with open(os.path.join(self.arguments.work, "table.txt"), "w") as file:
+            file.write(table + "\n")
+        for name in ("results.json", "table.txt"):
+            shutil.copy(os.path.join(self.arguments.work, name), self.arguments.out)
+        archive = shutil.make_archive(
+            os.path.join(self.arguments.work, "..", "case-logs"), "gztar", self.arguments.work
+        )
+        shutil.move(archive, os.path.join(self.arguments.out, "case-logs.tar.gz"))
+        return table
+
+    def stop(self, *_):
+        for deployment in self.current:
+            deployment.down(30)
+        print(self.save(), flush=True)
+        sys.exit(143)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("--tandem", default="bin/tandem")
+    parser.add_argument("--runtime", required=True, help="Python interpreter that has vLLM")
+    parser.add_argument("--models", required=True, help="directory that make_shapes.py filled")
+    parser.add_argument("--out", required=True, help="directory for the results: three files")
+    parser.add_argument("--seconds", type=float, default=540, help="limit of the whole run (default: 540)")
+    parser.add_argument(
+        "--case-seconds", type=float, default=CASE_SECONDS, help="a case starts only with this much time left"
+    )
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--extra-args", type=str.split, default=[], help="more arguments for vLLM, in one text")
+    parser.add_argument(
+        "--extra-env", action="append", default=[], metavar="NAME=VALUE", help="more variables for vLLM"
+    )
+    parser.add_argument("--max-model-len", type=int)
+    parser.add_argument("--vllm-version")
+    parser.add_argument("--direct", action="store_true", help="start vLLM by hand instead of by tandem")
+    arguments = parser.parse_args()
+    arguments.work = os.path.join(os.path.abspath(arguments.out), "work")
+    os.makedirs(arguments.work, exist_ok=True)
+    run = Run(arguments)
+    signal.signal(signal.SIGTERM, run.stop)
+    signal.signal(signal.SIGINT, run.stop)
+    for text in arguments.cases or default_cases(run.gpus.count):
+        run.group(text)
+        print(run.save(), flush=True)
+    for path in glob.glob(os.path.join(arguments.out, "work")):
+        shutil.rmtree(path)
+
+
+if __name__ == "__main__":
+    main()
