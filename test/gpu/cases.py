@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measures real deployments on the GPUs of this machine, one case after the other, and prints one table.
 
-    cases.py --tandem bin/tandem --runtime PYTHON --models DIRECTORY --out DIRECTORY [--seconds 540] [--direct] [CASE ...]
+    cases.py --tandem bin/tandem --runtime PYTHON --models DIRECTORY --out DIRECTORY [--direct] [CASE ...]
 
-For each case: `tandem up`, memory of every GPU and process, one stream and 64 streams, `tandem status`, a second `up`, `tandem destroy`, and the
-wait until the GPUs hold what they held before. What a failed `up` left running is measured all the same. `--direct` starts vLLM by hand instead,
-with vLLM's own fraction, which makes vLLM print the parts of its memory; `A+B` then runs two cases side by side on different GPUs.
+For each case: `tandem up`, memory of every GPU and process, one stream and 64 streams, `tandem status`, a second `up`,
+`tandem destroy`, and the wait until the GPUs hold what they held before. What a failed `up` left running is measured
+all the same. `--direct` starts vLLM by hand instead, with vLLM's own fraction, which makes vLLM print the parts of its
+memory; `A+B` then runs two cases side by side on different GPUs.
 Everything ends inside --seconds: a case that can't end in time is left out and named. The interpreter needs aiohttp.
 """
 
@@ -22,7 +23,7 @@ import time
 from deployments import Direct, Tandem
 from measure import GpuWatch, cuda_totals_gib, drive, format_table
 
-# Seconds that a case may take on 2 x H100 with cold caches (measured: 120 to 190 s to the first answer, most of it compiling).
+# Seconds that a case may take on 2 x H100 (measured with cold caches: 120 to 190 s to the first answer).
 CASE_SECONDS = 200
 # Seconds kept back for taking a case down and packing the results.
 RESERVE_SECONDS = 35
@@ -146,10 +147,7 @@ class Run:
             file.write(table + "\n")
         for name in ("results.json", "table.txt"):
             shutil.copy(os.path.join(self.arguments.work, name), self.arguments.out)
-        archive = shutil.make_archive(
-            os.path.join(self.arguments.work, "..", "case-logs"), "gztar", self.arguments.work
-        )
-        shutil.move(archive, os.path.join(self.arguments.out, "case-logs.tar.gz"))
+        shutil.make_archive(os.path.join(self.arguments.out, "case-logs"), "gztar", self.arguments.work)
         return table
 
     def stop(self, *_):

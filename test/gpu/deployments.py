@@ -14,10 +14,11 @@ from measure import is_healthy, variables_of, vllm_processes
 
 # What vLLM and the planner say of memory, parallel sizes and failures.
 TELLING = re.compile(
-    r"GiB|KV cache|CUDA graph|[Cc]apturing|tensor_parallel_size|data_parallel_size|Model loading|torch\.compile took|init engine|"
-    r"custom.all.?reduce|Application startup complete|Error|root cause"
+    r"GiB|KV cache|CUDA graph|[Cc]apturing|tensor_parallel_size|data_parallel_size|Model loading|torch\.compile took|"
+    r"init engine|custom.all.?reduce|Application startup complete|Error|root cause"
 )
-# A host that is shared by virtual machines loses its GPUs to NVLink multicast: what the machine sets about it has to reach every process.
+# NVLink multicast in one virtual machine can take the GPUs of the whole host out of service: what the machine sets
+# about it has to reach every process.
 SHARED_HOST_PREFIXES = ("NCCL_", "TORCH_SYMM_MEM_", "NVSHMEM_")
 # A machine without a hub and without flashinfer.
 OFFLINE_VARIABLES = {
@@ -59,13 +60,13 @@ class Deployment:
 
     def extra_arguments(self):
         arguments = ["--load-format=dummy"] if self.spec["dummy"] else []
-        # vLLM's own all-reduce wants peer access, which a virtual machine may not give; graphs can't be captured with it there.
+        # vLLM's own all-reduce wants peer access; without it graphs can't be captured.
         if self.spec["tensor_parallel"] > 1:
             arguments.append("--disable-custom-all-reduce")
         return [*arguments, *self.arguments.extra_args]
 
     def shared_host_variables(self):
-        """What the running processes have of the variables above: the fewest that any of them has."""
+        """What each running process of vLLM has of the variables above."""
         return {
             str(pid): {k: v for k, v in variables_of(pid).items() if k.startswith(SHARED_HOST_PREFIXES)}
             for pid in vllm_processes()
@@ -129,7 +130,7 @@ class Tandem(Deployment):
         self.write(os.path.basename(self.settings_file), "config:\n" + "".join(lines))
 
     def call(self, verb, *options, limit, log=None):
-        """@returns exit status, the JSON document on standard output (or None), seconds, and the last line for people"""
+        """@returns exit status, the JSON document on standard output or None, seconds, the last line for people"""
         command = [self.arguments.tandem, verb, *options, "--env", self.settings_file]
         started = time.monotonic()
         with open(os.path.join(self.folder, log or f"{verb}.err"), "a") as errors:

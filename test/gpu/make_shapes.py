@@ -3,9 +3,9 @@
 
     make_shapes.py DIRECTORY [NAME ...] [--placeholder NAME ...] [--device cuda]
 
-Each directory holds a config.json with the model's published dimensions, a byte-level tokenizer made here, and random bfloat16 weights, so that
-memory, start-up and speed are those of the real model while its words are noise. A model named after --placeholder gets a weights file of one
-small tensor instead: it has to be served with --load-format dummy.
+Each directory holds a config.json with the model's published dimensions, a byte-level tokenizer made here, and random
+bfloat16 weights, so that memory, start-up and speed are those of the real model while its words are noise. A model
+named after --placeholder gets a weights file of one small tensor instead: it is served with --load-format dummy.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def write_config(directory, shape):
 
 
 def write_tokenizer(directory, vocabulary_size):
-    """One token a byte, and a readable name for every other id: random weights pick any of them, and each must decode to text."""
+    """One token a byte, and a name for every other id: random weights pick any, and each must decode to text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

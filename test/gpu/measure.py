@@ -80,7 +80,8 @@ class GpuWatch:
 
 def cuda_totals_gib(python):
     """What CUDA counts as each GPU's memory, in GiB: less than nvidia-smi's total, and what vLLM's fraction is of."""
-    code = "import json, torch; print(json.dumps([torch.cuda.mem_get_info(i)[1] / 2**30 for i in range(torch.cuda.device_count())]))"
+    totals = "[torch.cuda.mem_get_info(i)[1] / 2**30 for i in range(torch.cuda.device_count())]"
+    code = f"import json, torch; print(json.dumps({totals}))"
     try:
         answer = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120, check=True)
         return json.loads(answer.stdout.splitlines()[-1])
@@ -98,7 +99,7 @@ def is_healthy(server, seconds=2):
 
 
 def drive(base_url, key, model, streams):
-    """One stream, then many at once, twice each: the first round compiles and fills caches, the second is what counts. Tokens a second."""
+    """Tokens a second of one stream, then of many at once, twice each: the first round compiles and fills caches."""
     return asyncio.run(_drive(base_url, key, model, streams))
 
 
