@@ -107,7 +107,7 @@ function withSetting(settings: Settings, name: string, value: unknown): Settings
 function describe(change: Change, plan: Plan): string {
   const settings = Object.entries(change)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : String(value)}`);
+    .map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`);
   const layout = plan.device === "cpu" ? "on the CPU" : `tensor parallel ${plan.tensorParallel} x ${plan.replicas}`;
   return `${settings.join(", ")} → ${plan.verdict}, ${layout}, KV cache of ${plan.kvCacheTokens} tokens`;
 }

@@ -8,8 +8,8 @@ import { dtypeProblem, servingDtype } from "./model-problems";
 import { chooseParallel, gpusOf } from "./parallel-choice";
 import type { Plan, PlanRequest } from "./plan";
 import type { Problem } from "./problem";
+import { commonFields, startupOf } from "./plan-common";
 import type { Settings } from "./settings";
-import { startupBudget } from "./time";
 
 /** A model below this gains nothing from tensor parallelism (the original guide, "Slow multi-GPU performance"). */
 const SMALL_MODEL_PARAMETERS = 500e6;
@@ -43,7 +43,7 @@ export function planOnGpus(request: PlanRequest, host: HostFacts, gpus: readonly
   if (choice.chosen === undefined || problems.length > 0) return { problems };
   return {
     plan: {
-      ...describe(context, choice.chosen),
+      ...describe(request, context, choice.chosen),
       disk,
       cost: planCost(settings, request.pricePerHourUsd),
       reasons: choice.reasons,
@@ -52,52 +52,33 @@ export function planOnGpus(request: PlanRequest, host: HostFacts, gpus: readonly
   };
 }
 
-function describe(context: GpuContext, chosen: Candidate): Omit<Plan, "disk" | "cost" | "reasons"> {
-  const { settings, shape, gpus, dtype } = context;
+function describe(
+  request: PlanRequest,
+  context: GpuContext,
+  chosen: Candidate,
+): Omit<Plan, "disk" | "cost" | "reasons"> {
+  const { settings, gpus, dtype } = context;
   const { tensorParallel, replicas, kv, serving, trainer } = chosen;
+  const { enforceEager } = serving;
   const used = gpus.slice(0, tensorParallel * replicas * settings.pipelineParallel);
   return {
+    ...commonFields(request),
     verdict: chosen.verdict === "fits" ? "fits" : "tight",
-    model: settings.model,
-    revision: settings.revision,
-    architecture: shape.architecture,
-    parameters: shape.parameters,
     device: "cuda",
     gpuIndices: used.map((gpu) => gpu.index),
     ...(used[0] && { gpuModel: used[0].model }),
     tensorParallel,
     replicas,
-    pipelineParallel: settings.pipelineParallel,
-    split: settings.split,
-    perGpu: used.map((gpu) =>
-      gpuLedger({
-        index: gpu.index,
-        totalGiB: gpu.memoryGiB,
-        serving,
-        kvCacheBytes: kv.bytes,
-        split: settings.split,
-        ...(trainer && { trainer }),
-      }),
+    perGpu: used.map(({ index, memoryGiB }) =>
+      gpuLedger({ index, totalGiB: memoryGiB, serving, kvCacheBytes: kv.bytes, split: settings.split, trainer }),
     ),
     kvCacheBytes: kv.bytes,
     kvCacheTokens: kv.tokens,
     maxModelLen: chosen.maxModelLen,
     dtype,
-    enforceEager: serving.enforceEager,
-    trustRemoteCode: settings.serving.trustRemoteCode,
-    lora: settings.lora,
+    enforceEager,
     training: { backend: settings.training.backend, tensorParallel: trainer?.tensorParallel ?? 1 },
-    port: settings.port,
-    startup: startupBudget({
-      shape,
-      device: "cuda",
-      enforceEager: serving.enforceEager,
-      workersPerReplica: tensorParallel * settings.pipelineParallel,
-      replicas,
-      ...(settings.serving.startupTimeoutSeconds !== undefined && {
-        timeoutSeconds: settings.serving.startupTimeoutSeconds,
-      }),
-    }),
+    startup: startupOf(request, { device: "cuda", enforceEager, tensorParallel, replicas }),
     warnings: warningsFor(context, chosen, used),
   };
 }

@@ -29,7 +29,7 @@ export function settingDoc(schema: z.ZodType): SettingDoc | undefined {
 
 /** The object schema inside a block with a default, or undefined for a plain value. */
 export function blockShape(schema: z.ZodType): Readonly<Record<string, z.ZodType>> | undefined {
-  if (schema instanceof z.ZodObject) return schema.shape as Record<string, z.ZodType>;
+  if (schema instanceof z.ZodObject) return schema.shape;
   if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) {
     return blockShape(schema.unwrap() as z.ZodType);
   }
