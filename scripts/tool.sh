@@ -49,6 +49,7 @@ mkdir -p "$cache"
 # Built aside and moved into place whole: of two builds at once the second one's result is dropped.
 building="$(mktemp -d "$cache/building.XXXXXX")"
 trap 'rm -rf "$building"' EXIT
+trap 'exit 130' INT TERM HUP
 echo "Installing $package" >&2
 python3 -m venv "$building/venv"
 "$building/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$building/tool" "$package"
