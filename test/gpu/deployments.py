@@ -55,8 +55,11 @@ class Deployment:
             return json.load(answer)["data"][0]["id"]
 
     def extra_environment(self):
-        from_machine = {name: value for name, value in os.environ.items() if name.startswith(SHARED_HOST_PREFIXES)}
-        return {**from_machine, **OFFLINE_VARIABLES, **dict(pair.split("=", 1) for pair in self.arguments.extra_env)}
+        return {
+            **shared_host_part(os.environ),
+            **OFFLINE_VARIABLES,
+            **dict(pair.split("=", 1) for pair in self.arguments.extra_env),
+        }
 
     def extra_arguments(self):
         arguments = ["--load-format=dummy"] if self.spec["dummy"] else []
@@ -66,11 +69,8 @@ class Deployment:
         return [*arguments, *self.arguments.extra_args]
 
     def shared_host_variables(self):
-        """What each running process of vLLM has of the variables above."""
-        return {
-            str(pid): {k: v for k, v in variables_of(pid).items() if k.startswith(SHARED_HOST_PREFIXES)}
-            for pid in vllm_processes()
-        }
+        """What each process of vLLM has of the variables above."""
+        return {str(pid): shared_host_part(variables_of(pid)) for pid in self.processes()}
 
     def write(self, name, text):
         with open(os.path.join(self.folder, name), "w") as file:
@@ -78,6 +78,10 @@ class Deployment:
 
     def telling_lines(self, text):
         return [line[:400] for line in text.splitlines() if TELLING.search(line) and "WARNING" not in line][-120:]
+
+
+def shared_host_part(variables):
+    return {name: value for name, value in variables.items() if name.startswith(SHARED_HOST_PREFIXES)}
 
 
 class HealthClock:
@@ -163,6 +167,12 @@ class Tandem(Deployment):
         )
         return process.returncode, document, seconds, last
 
+    def processes(self):
+        """Ids of the processes of vLLM that this deployment started."""
+        return [
+            pid for pid in vllm_processes() if variables_of(pid).get("TANDEM_OWNER", "").startswith(f"{self.name}/")
+        ]
+
     def plan(self):
         code, document, _, last = self.call("plan", "--json", limit=30)
         plan = find_key(document, "perGpu")
@@ -190,9 +200,8 @@ class Tandem(Deployment):
             os.remove(os.path.join(self.folder, "outputs.out"))
             self._key = find_key(document, "apiKey") if code == 0 else None
             # A failed `up` has no outputs, and its service can still be measured.
-            self._key = self._key or next(
-                (v["VLLM_API_KEY"] for v in map(variables_of, vllm_processes()) if "VLLM_API_KEY" in v), ""
-            )
+            keys = (variables_of(pid).get("VLLM_API_KEY") for pid in self.processes())
+            self._key = self._key or next((key for key in keys if key), "")
         return self._key
 
     def truth(self):
@@ -215,7 +224,7 @@ class Tandem(Deployment):
     def down(self, limit):
         self.serving_log()
         code, document, seconds, last = self.call("destroy", "--yes", "--json", limit=limit)
-        left = vllm_processes()
+        left = self.processes()
         if left:
             self.say(f"destroy left processes of vLLM: {left}; ending them")
             for process_id in left:
@@ -265,6 +274,9 @@ class Direct(Deployment):
         healthy = is_healthy(self.server)
         self.say(f"vLLM {'healthy' if healthy else 'not healthy'} after {seconds} s")
         return {"code": self.process.poll() or 0, "seconds": seconds, "healthySeconds": seconds if healthy else None}
+
+    def processes(self):
+        return [pid for pid in vllm_processes() if os.getsid(pid) == self.process.pid]
 
     def key(self):
         return ""

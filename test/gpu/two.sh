@@ -59,13 +59,20 @@ PYTHON
 models() {
   root=$1
   mkdir -p "$root/models"
+  rm -f "$root/models/.complete"
   python3 "$here/make_shapes.py" "$root/models" Qwen3-0.6B SmolLM2-135M Llama-3.2-1B --placeholder Llama-3.1-8B
+  touch "$root/models/.complete"
 }
 
 run() {
   root=$1 out=$2
   shift 2
   PATH=$root/bin:$PATH
+  waited=0
+  until [ -e "$root/models/.complete" ] || [ "$waited" -ge 60 ]; do
+    sleep 1
+    waited=$((waited + 1))
+  done
   # Virtual machines that share a host's GPUs must leave NVLink multicast alone: one that uses it can take all of them out of service.
   export NCCL_NVLS_ENABLE="${NCCL_NVLS_ENABLE:-0}" TORCH_SYMM_MEM_DISABLE_MULTICAST="${TORCH_SYMM_MEM_DISABLE_MULTICAST:-1}"
   export NVSHMEM_DISABLE_NVLS="${NVSHMEM_DISABLE_NVLS:-1}" PATH
