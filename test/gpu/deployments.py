@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.request
 
-from measure import is_healthy, variables_of, vllm_processes
+from measure import is_healthy, session_of, variables_of, vllm_processes
 
 # What vLLM and the planner say of memory, parallel sizes and failures.
 TELLING = re.compile(
@@ -276,7 +276,7 @@ class Direct(Deployment):
         return {"code": self.process.poll() or 0, "seconds": seconds, "healthySeconds": seconds if healthy else None}
 
     def processes(self):
-        return [pid for pid in vllm_processes() if os.getsid(pid) == self.process.pid]
+        return [pid for pid in vllm_processes() if session_of(pid) == self.process.pid]
 
     def key(self):
         return ""

@@ -144,6 +144,14 @@ def variables_of(process_id):
     return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
+def session_of(process_id):
+    """Session of a process, None when it is gone."""
+    try:
+        return os.getsid(process_id)
+    except ProcessLookupError:
+        return None
+
+
 def vllm_processes():
     """Ids of all processes that belong to a vLLM: by their command line or the title that they gave themselves."""
     found = []
