@@ -49,7 +49,9 @@ undo() {
 
 main() {
   case "${1:-}" in
-    check | apply | undo) "$1" ;;
+    check) check ;;
+    apply) apply ;;
+    undo) undo ;;
     *) die 2 "lease.sh — got '${1:-}' — allowed: check, apply, undo" ;;
   esac
 }

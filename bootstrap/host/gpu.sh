@@ -1,0 +1,36 @@
+# shellcheck shell=sh
+# Sourced: memory of NVIDIA GPUs, as nvidia-smi tells it. All of it is quiet on a host without GPUs.
+
+# Runs nvidia-smi with a limit: a broken driver makes it hang.
+ask_gpus() { timeout 10 nvidia-smi "$@" 2>/dev/null; }
+
+has_gpus() { command -v nvidia-smi >/dev/null 2>&1 && ask_gpus -L >/dev/null; }
+
+# "<index> <used MiB> <total MiB>" for each GPU.
+gpu_remember_use() {
+  if has_gpus; then ask_gpus --query-gpu=index,memory.used,memory.total --format=csv,noheader,nounits | tr -d ,; fi
+}
+
+# Names who else holds GPU memory; vLLM itself decides whether the rest is enough.
+gpu_tell_strangers() {
+  has_gpus || return 0
+  ask_gpus --query-compute-apps=pid,used_memory,process_name --format=csv,noheader,nounits | while IFS=', ' read -r pid used name; do
+    say "note: process $pid ($name) holds $used MiB of GPU memory"
+  done
+}
+
+# Waits until the GPUs are as they were before the unit started: the driver frees memory some seconds after a process ends.
+# gpu_wait_for_release FILE, made by gpu_remember_use
+gpu_wait_for_release() {
+  [ -s "$1" ] || return 0
+  rounds=0
+  while [ "$rounds" -lt 60 ]; do
+    held="$(gpu_remember_use | awk -v before="$1" '
+      BEGIN { while ((getline line < before) > 0) { split(line, field, " "); used[field[1]] = field[2] } }
+      $2 > used[$1] + 512 { printf "GPU %s holds %d MiB more than before. ", $1, $2 - used[$1] }')"
+    [ -n "$held" ] || return 0
+    rounds=$((rounds + 1))
+    sleep 0.5
+  done
+  say "note: $held(another program may have taken it)"
+}

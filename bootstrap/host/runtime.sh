@@ -1,0 +1,85 @@
+#!/bin/sh
+# A Python with vLLM on this host: made with uv, unpacked from an archive, or one that is there already.
+# Reads: TANDEM_REQUEST    { kind: venv | archive | existing, device: cpu | cuda, vllmVersion, path? }
+#        TANDEM_CACHE_DIR  made runtimes stay in its folder runtimes/, shared by stacks and not removed by undo
+#        TANDEM_STEP_DIR   remembers the result for check
+#        PIP_*, UV_*       as the clients of the package index read them
+# Result: { python, vllmVersion, device, flags: [...], path, bytes }
+# shellcheck source=common.sh
+. "$TANDEM_SCRIPTS_DIR/common.sh"
+# shellcheck source=python.sh
+. "$TANDEM_SCRIPTS_DIR/python.sh"
+# shellcheck source=runtime-install.sh
+. "$TANDEM_SCRIPTS_DIR/runtime-install.sh"
+
+# Part of the name of a made runtime: raise it when the way of making changes, so that old ones are not taken for new.
+RECIPE=1
+
+check() {
+  [ -f "$TANDEM_STEP_DIR/result.json" ] || does_not_hold "no runtime was installed"
+  eval "$(json_assignments result_ <"$TANDEM_STEP_DIR/result.json")"
+  # shellcheck disable=SC2154 # Read from the result.
+  [ -x "$result_python" ] || does_not_hold "the runtime's Python is gone: $result_python"
+  # shellcheck disable=SC2154
+  [ -f "$result_path/tandem-runtime.json" ] || does_not_hold "the runtime is gone or incomplete: $result_path"
+  found="$("$result_python" -c "$FIND_VLLM" 2>/dev/null)" || does_not_hold "vLLM can't be found by $result_python"
+  # shellcheck disable=SC2154
+  [ "${found%+*}" = "$result_vllmVersion" ] || does_not_hold "the runtime has vLLM $found, not $result_vllmVersion"
+}
+
+apply() {
+  read_document
+  # shellcheck disable=SC2154 # Read from the document.
+  case "$doc_device" in
+    cpu) require_cpu ;;
+    cuda) require_driver ;;
+    *) die 2 "device — got $doc_device — allowed: cpu, cuda" ;;
+  esac
+  mkdir -p "$TANDEM_CACHE_DIR/runtimes"
+  # shellcheck disable=SC2154
+  case "$doc_kind" in
+    venv) prepare_venv ;;
+    archive) prepare_archive ;;
+    existing) prepare_existing ;;
+    *) die 2 "kind — got $doc_kind — allowed: venv, archive, existing" ;;
+  esac
+  # Two stacks that want the same runtime at once: the second waits and finds it made.
+  exec 7>>"$runtime.lock"
+  if ! flock -n 7; then
+    say "waiting for another stack that makes the same runtime"
+    flock 7
+  fi
+  if [ -f "$runtime/tandem-runtime.json" ] && python_runs; then
+    say "runtime is there: $runtime"
+  else
+    "make_$doc_kind"
+    finish_runtime
+  fi
+  exec 7>&-
+  write_file "$TANDEM_STEP_DIR/result.json" <"$runtime/tandem-runtime.json"
+  cat "$runtime/tandem-runtime.json"
+}
+
+python_runs() {
+  eval "$(json_assignments stamp_ <"$runtime/tandem-runtime.json")"
+  # shellcheck disable=SC2154 # Read from the stamp.
+  [ -x "$stamp_python" ] && "$stamp_python" -c "$FIND_VLLM" >/dev/null 2>&1
+}
+
+# Runtimes are shared and cost gigabytes to make again: they stay, in a folder that the client's `destroy` names.
+undo() {
+  rm -f "$TANDEM_STEP_DIR/result.json"
+  say "the runtime stays in $TANDEM_CACHE_DIR/runtimes for the next time"
+}
+
+main() {
+  case "${1:-}" in
+    check) check ;;
+    apply) apply ;;
+    undo) undo ;;
+    *) die 2 "runtime.sh — got '${1:-}' — allowed: check, apply, undo" ;;
+  esac
+}
+
+main "$@"
+exit

@@ -1,0 +1,113 @@
+#!/bin/sh
+# vLLM as a unit of its own on this host, listening on loopback.
+# Reads: TANDEM_REQUEST    { argv: [...], env: {...}, port, startupSeconds, stopSeconds, ... }; argv starts with the runtime's Python
+#        TANDEM_STACK_DIR  the unit lives in its folder units/serving, see unit.sh
+#        standard input    { apiKey }; reaches vLLM as VLLM_API_KEY
+# Result: { unitId, port, pid, readySeconds, logPath }
+# shellcheck source=common.sh
+. "$TANDEM_SCRIPTS_DIR/common.sh"
+# shellcheck source=unit.sh
+. "$TANDEM_SCRIPTS_DIR/unit.sh"
+# shellcheck source=gpu.sh
+. "$TANDEM_SCRIPTS_DIR/gpu.sh"
+
+unit=serving
+folder="$(unit_dir "$unit")"
+
+check() {
+  [ -f "$folder/result.json" ] || does_not_hold "vLLM was not started here"
+  unit_status "$unit"
+  # shellcheck disable=SC2154 # unit_status sets them.
+  case "$unit_state" in
+    running) ;;
+    waiting) does_not_hold "vLLM keeps failing and is about to be started again (restart $unit_restarts)" ;;
+    failed) does_not_hold "vLLM failed too often and was given up" ;;
+    *) does_not_hold "vLLM is not running" ;;
+  esac
+  eval "$(json_assignments result_ <"$folder/result.json")"
+  # shellcheck disable=SC2154 # Read from the result.
+  [ "$unit_digest" = "$result_digest" ] || does_not_hold "vLLM runs with other settings than were applied"
+  health="$(health_of "$result_port")"
+  [ "$health" = 200 ] || does_not_hold "vLLM does not answer on port $result_port (health $health)"
+}
+
+# HTTP status of /health on loopback, 000 when there is none. Hosts without curl have the runtime's Python.
+health_of() {
+  if command -v curl >/dev/null 2>&1; then
+    curl -s -o /dev/null -m 2 -w '%{http_code}' --noproxy '*' "http://127.0.0.1:$1/health" || :
+  else
+    "$(cat "$folder/python")" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" health "$1"
+  fi
+}
+
+apply() {
+  python="$(first_argument)"
+  [ -x "$python" ] || die 29 "the runtime's Python is gone — got '$python' — fix: apply the runtime step again"
+  private_dir "$TANDEM_STACK_DIR/units"
+  private_dir "$folder"
+  # Secrets go through standard input, and from here on into files that only this user can read.
+  "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" define "$folder"
+  read_document
+  unit_status "$unit"
+  if [ "$unit_state" = running ] && [ "$unit_digest" = "$(cat "$folder/digest")" ] && [ -f "$folder/result.json" ] &&
+    [ "$(health_of "$doc_port")" = 200 ]; then
+    say "vLLM is running as asked for"
+    "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" result "$folder"
+    return
+  fi
+  rm -f "$folder/result.json"
+  unit_stop "$unit" || die 33 "the old vLLM could not be stopped: $(marked_processes "TANDEM_OWNER=$TANDEM_STACK/$unit" | tr '\n' ' ')"
+  gpu_wait_for_release "$folder/gpu-before"
+  require_port
+  gpu_remember_use >"$folder/gpu-before"
+  gpu_tell_strangers
+  for name in unit secret base; do mv -f "$folder/$name.json.next" "$folder/$name.json"; done
+  printf '%s' "$python" | write_file "$folder/python"
+  rm -f "$folder/log" "$folder/log.1"
+  say "starting vLLM"
+  unit_start "$unit" "$python"
+  code=0
+  "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" wait "$folder" || code=$?
+  if [ "$code" -ne 0 ]; then
+    unit_stop "$unit" || :
+    exit "$code"
+  fi
+}
+
+# The first element of argv. An array, which json.awk does not read; a path holds no escapes that matter here.
+first_argument() {
+  LC_ALL=C sed -n 's/.*"argv":\["\(\([^"\\]\|\\.\)*\)".*/\1/p' "$TANDEM_REQUEST"
+}
+
+require_port() {
+  # shellcheck disable=SC2154 # Read from the document.
+  holder="$(port_holder "$doc_port")"
+  [ -n "$holder" ] || return 0
+  die 31 "port $doc_port is taken by process $holder — fix: stop it, or choose another port"
+}
+
+undo() {
+  [ -d "$folder" ] || return 0
+  port="$(cat "$folder/port" 2>/dev/null || :)"
+  say "stopping vLLM"
+  unit_stop "$unit" || die 33 "vLLM could not be stopped: $(marked_processes "TANDEM_OWNER=$TANDEM_STACK/$unit" | tr '\n' ' ')"
+  gpu_wait_for_release "$folder/gpu-before"
+  unit_remove "$unit"
+  holder="$(port_holder "${port:-0}")"
+  case "$holder" in
+    '') say "vLLM is gone, port ${port:-?} is free" ;;
+    *) say "vLLM is gone; port $port is held by another program now: $holder" ;;
+  esac
+}
+
+main() {
+  case "${1:-}" in
+    check) check ;;
+    apply) apply ;;
+    undo) undo ;;
+    *) die 2 "serving.sh — got '${1:-}' — allowed: check, apply, undo" ;;
+  esac
+}
+
+main "$@"
+exit
