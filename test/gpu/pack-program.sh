@@ -5,7 +5,7 @@
 #   pack-program.sh ARCHIVE.tar.xz
 #
 # There: mkdir DIR && tar -C DIR -xJf ARCHIVE.tar.xz; Node 22 and `pulumi` have to be on PATH; then DIR/bin/tandem.
-# The packages are fetched in a folder of its own, which is kept beside the archive for the next time.
+# The packages are fetched into the cache and kept there for the next time.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -15,9 +15,9 @@ case $archive in
   *) archive=$PWD/$archive ;;
 esac
 mkdir -p "$(dirname "$archive")"
-modules=$(dirname "$archive")/program-modules
+modules=${XDG_CACHE_HOME:-$HOME/.cache}/tandem/program-modules
 
-scripts/build.sh
+sh scripts/build.sh
 
 lock=$(cksum <package-lock.json)
 if [ "$(cat "$modules/.lock" 2>/dev/null || :)" != "$lock" ]; then
