@@ -11,7 +11,10 @@ const NAMESPACE = "tandem:";
  * @param overrides raw settings of this run only, from the environment variables of the guide
  * @throws ProblemsError with all problems at once
  */
-export function loadSettings(config: Readonly<Record<string, string>>, overrides: Record<string, unknown> = {}): Settings {
+export function loadSettings(
+  config: Readonly<Record<string, string>>,
+  overrides: Record<string, unknown> = {},
+): Settings {
   const own = Object.entries(config)
     .filter(([key]) => key.startsWith(NAMESPACE))
     .map(([key, value]) => [key.slice(NAMESPACE.length), value] as const);

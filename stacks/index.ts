@@ -16,9 +16,11 @@ async function program(overrides: Record<string, unknown> = {}): Promise<Record<
     const prepared = await prepare(settings, stackIdOnHost());
     const pair = new ServingPair(pulumi.getStack(), prepared);
     return stackOutputs(
-      pulumi.all([pair.apiKey, pair.proven, pair.startedAt]).apply(([apiKey, proven, startedAt]) =>
-        buildOutputs({ prepared, servedModelName: pair.servedModelName, apiKey, proven, startedAt }),
-      ),
+      pulumi
+        .all([pair.apiKey, pair.proven, pair.startedAt])
+        .apply(([apiKey, proven, startedAt]) =>
+          buildOutputs({ prepared, servedModelName: pair.servedModelName, apiKey, proven, startedAt }),
+        ),
     );
   } catch (error) {
     // A mistake in the settings is the user's to mend: its text, without a stack trace.
@@ -44,7 +46,10 @@ function stackOutputs(outputs: pulumi.Output<Outputs>): Record<keyof Outputs, pu
 
 /** Names of stacks may hold capitals, dots and underscores; folders and units on a host keep to letters, digits and dashes. */
 function stackIdOnHost(): string {
-  return pulumi.getStack().toLowerCase().replaceAll(/[^a-z0-9-]/g, "-");
+  return pulumi
+    .getStack()
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9-]/g, "-");
 }
 
 export = program;

@@ -48,7 +48,9 @@ export const outputsSchema = z.object({
         servingGiB: z.number(),
         trainingGiB: z.number(),
         freeGiB: z.number(),
-        parts: z.array(z.object({ side: z.enum(["serving", "training", "free"]), name: z.string(), sizeGiB: z.number() })),
+        parts: z.array(
+          z.object({ side: z.enum(["serving", "training", "free"]), name: z.string(), sizeGiB: z.number() }),
+        ),
       }),
     ),
   }),
@@ -95,16 +97,11 @@ export interface OutputParts {
 }
 
 /** The only place where outputs are put together. */
-export function buildOutputs({ prepared, servedModelName, apiKey, proven, startedAt }: OutputParts): Outputs {
-  const { plan, host, settings } = prepared;
-  const { proof, checks } = proven;
+export function buildOutputs(parts: OutputParts): Outputs {
+  const { prepared, apiKey, proven, startedAt } = parts;
+  const { plan, settings } = prepared;
   const server = `http://127.0.0.1:${plan.port}`;
   const baseUrl = `${server}/v1`;
-  const worst = checks.some((check) => check.status === "fail")
-    ? "failed"
-    : checks.some((check) => check.status === "warn")
-      ? "degraded"
-      : "healthy";
   return {
     version: OUTPUTS_VERSION,
     endpoints: {
@@ -115,50 +112,66 @@ export function buildOutputs({ prepared, servedModelName, apiKey, proven, starte
       metrics: `${server}/metrics`,
     },
     apiKey,
-    health: { status: worst, url: `${server}/health`, provenAt: proven.provenAt, checks: [...checks] },
-    plan: {
-      model: plan.model,
-      servedModelName,
-      device: plan.device,
-      gpus: [...plan.gpuIndices],
-      tensorParallel: plan.tensorParallel,
-      replicas: plan.replicas,
-      split: plan.split,
-      kvCacheTokens: plan.kvCacheTokens,
-      perGpu: plan.perGpu.map((ledger) => ({ ...ledger, parts: [...ledger.parts] })),
+    health: {
+      status: healthOf(proven.checks),
+      url: `${server}/health`,
+      provenAt: proven.provenAt,
+      checks: [...proven.checks],
     },
-    measured: {
-      tensorParallel: proof.tensorParallel,
-      replicas: proof.replicas,
-      kvCacheTokens: proof.kvCacheTokens,
-      perGpu: proof.gpus.map((gpu) => ({
-        index: gpu.index,
-        servingGiB: gpu.servingGiB,
-        trainingGiB: 0,
-        freeGiB: gpu.freeGiB,
-        plannedServingGiB: plan.perGpu.find((ledger) => ledger.index === gpu.index)?.servingGiB ?? 0,
-      })),
-      tokensPerSecond: proof.tokensPerSecond,
-    },
-    hosts: [
-      {
-        name: host.facts.name,
-        address: "127.0.0.1",
-        target: settings.target,
-        driver: host.facts.driverVersion,
-        gpus: host.facts.gpus.map((gpu) => ({
-          index: gpu.index,
-          model: gpu.model,
-          memoryGiB: gpu.memoryGiB,
-          link: host.facts.gpuLink,
-        })),
-      },
-    ],
+    plan: plannedPart(parts),
+    measured: measuredPart(parts),
+    hosts: [hostPart(prepared)],
     cost: {
       pricePerHourUsd: settings.target === "local" ? undefined : plan.cost.pricePerHourUsd,
       startedAt,
       capUsd: plan.cost.capUsd,
     },
+  };
+}
+
+/** The worst check decides. */
+export function healthOf(checks: ProofResult["checks"]): Outputs["health"]["status"] {
+  if (checks.some((check) => check.status === "fail")) return "failed";
+  return checks.some((check) => check.status === "warn") ? "degraded" : "healthy";
+}
+
+function plannedPart({ prepared: { plan }, servedModelName }: OutputParts): Outputs["plan"] {
+  return {
+    model: plan.model,
+    servedModelName,
+    device: plan.device,
+    gpus: [...plan.gpuIndices],
+    tensorParallel: plan.tensorParallel,
+    replicas: plan.replicas,
+    split: plan.split,
+    kvCacheTokens: plan.kvCacheTokens,
+    perGpu: plan.perGpu.map((ledger) => ({ ...ledger, parts: [...ledger.parts] })),
+  };
+}
+
+function measuredPart({ prepared: { plan }, proven: { proof } }: OutputParts): Outputs["measured"] {
+  return {
+    tensorParallel: proof.tensorParallel,
+    replicas: proof.replicas,
+    kvCacheTokens: proof.kvCacheTokens,
+    perGpu: proof.gpus.map((gpu) => ({
+      index: gpu.index,
+      servingGiB: gpu.servingGiB,
+      trainingGiB: 0,
+      freeGiB: gpu.freeGiB,
+      plannedServingGiB: plan.perGpu.find((ledger) => ledger.index === gpu.index)?.servingGiB ?? 0,
+    })),
+    tokensPerSecond: proof.tokensPerSecond,
+  };
+}
+
+function hostPart({ host: { facts }, settings }: Prepared): Outputs["hosts"][number] {
+  return {
+    name: facts.name,
+    address: "127.0.0.1",
+    target: settings.target,
+    driver: facts.driverVersion,
+    gpus: facts.gpus.map(({ index, model, memoryGiB }) => ({ index, model, memoryGiB, link: facts.gpuLink })),
   };
 }
 

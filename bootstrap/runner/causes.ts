@@ -18,7 +18,7 @@ export const KNOWN_CAUSES: readonly KnownCause[] = [
   {
     pattern: /custom_all_reduce\.cuh:\d+ 'invalid argument'/,
     cause: "vLLM's own all-reduce needs peer access between the GPUs, which this (virtual) machine does not give.",
-    cure: 'Add --disable-custom-all-reduce: tandem up --set serving.extraArgs=\'["--disable-custom-all-reduce"]\'.',
+    cure: "Add --disable-custom-all-reduce: tandem up --set serving.extraArgs='[\"--disable-custom-all-reduce\"]'.",
   },
   {
     pattern: /Free memory on device .* is less than desired GPU memory utilization/,
@@ -36,7 +36,8 @@ export const KNOWN_CAUSES: readonly KnownCause[] = [
     cure: "Choose a larger split.serving, a smaller serving.maxModelLen or fewer lora.maxAdapters; `tandem plan` shows the ledger.",
   },
   {
-    pattern: /No available memory for the cache blocks|is larger than the (?:available KV cache memory|maximum number of tokens that can be stored in KV cache)/,
+    pattern:
+      /No available memory for the cache blocks|is larger than the (?:available KV cache memory|maximum number of tokens that can be stored in KV cache)/,
     cause: "After weights and activations too little memory is left for a single full-length sequence.",
     cure: "Choose a larger split.serving or a smaller serving.maxModelLen.",
   },

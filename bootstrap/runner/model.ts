@@ -61,7 +61,9 @@ export async function requireWeights(settings: Settings): Promise<void> {
 function shapeOfDirectory(directory: string): ModelShape {
   const config = join(directory, "config.json");
   if (existsSync(config)) return requireShape(shapeFromConfig(JSON.parse(readFileSync(config, "utf8")), directory));
-  const what = existsSync(directory) ? "the directory is not a model: it has no config.json" : "the path does not exist";
+  const what = existsSync(directory)
+    ? "the directory is not a model: it has no config.json"
+    : "the path does not exist";
   const allowed = "a hub id (owner/name), a model directory or an archive of one";
   throw new ProblemsError([{ setting: "model", what, value: directory, allowed }]);
 }
@@ -86,7 +88,13 @@ function shapeOfArchive(archive: string): ModelShape {
 /** `config.json` of weights that are in the cache already: an installed model needs no hub to be planned again. */
 function cachedConfig({ model, revision }: Settings, cacheDirectory: string | undefined): unknown {
   if (cacheDirectory === undefined) return undefined;
-  const config = join(cacheDirectory, "models", model.replaceAll("/", "--"), revision.replaceAll("/", "--"), "config.json");
+  const config = join(
+    cacheDirectory,
+    "models",
+    model.replaceAll("/", "--"),
+    revision.replaceAll("/", "--"),
+    "config.json",
+  );
   return existsSync(config) ? JSON.parse(readFileSync(config, "utf8")) : undefined;
 }
 
@@ -106,7 +114,10 @@ function hubProblem({ model, revision }: Settings, answer: Exclude<HubAnswer, { 
     case "missing":
       return {
         setting: answer.what === "revision" ? "revision" : "model",
-        what: answer.what === "config.json" ? "the hub has it, but without a config.json" : `the hub knows no such ${answer.what}`,
+        what:
+          answer.what === "config.json"
+            ? "the hub has it, but without a config.json"
+            : `the hub knows no such ${answer.what}`,
         value: answer.what === "revision" ? revision : model,
         fix: "check the spelling; a private model needs hubToken",
       };

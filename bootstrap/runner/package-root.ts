@@ -7,7 +7,10 @@ const PACKAGE_NAME = "@tandem/pulumi";
 export function packageRoot(): string {
   for (let folder = __dirname; ; folder = dirname(folder)) {
     const manifest = join(folder, "package.json");
-    if (existsSync(manifest) && (JSON.parse(readFileSync(manifest, "utf8")) as { name?: string }).name === PACKAGE_NAME) {
+    if (
+      existsSync(manifest) &&
+      (JSON.parse(readFileSync(manifest, "utf8")) as { name?: string }).name === PACKAGE_NAME
+    ) {
       return folder;
     }
     if (folder === dirname(folder)) throw new Error(`package ${PACKAGE_NAME} not found above ${__dirname}`);

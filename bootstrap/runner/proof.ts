@@ -27,7 +27,11 @@ export interface ProofRequestArgs {
 const TOKEN_DEADLINE_SECONDS = 120;
 
 /** The document of the proof step; the runner compares with `plan`, the host's script reads the rest. */
-export function proofDocument({ plan, servedModelName, unitId }: Omit<ProofRequestArgs, "target" | "stack" | "apiKey">) {
+export function proofDocument({
+  plan,
+  servedModelName,
+  unitId,
+}: Omit<ProofRequestArgs, "target" | "stack" | "apiKey">) {
   return {
     baseUrl: `http://127.0.0.1:${plan.port}`,
     model: servedModelName,
@@ -68,7 +72,10 @@ export async function proveStep(request: StepRequest, options: StepOptions): Pro
   for (const check of result.checks) options.onProgress(`${check.status}: ${check.name} — ${check.detail}`);
   if (failed.length > 0) {
     const lines = failed.map((check) => `  ${check.name}: ${check.detail}`).join("\n");
-    throw new StepError("proof", `proof failed: the service does not do what was planned\n${lines}\n  log:   tandem logs serving`);
+    throw new StepError(
+      "proof",
+      `proof failed: the service does not do what was planned\n${lines}\n  log:   tandem logs serving`,
+    );
   }
   return { ...result };
 }

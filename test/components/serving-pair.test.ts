@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Host, Prepared } from "../../bootstrap/runner/prepare";
-import type { ServingPair } from "../../components/serving-pair";
+import { ServingPair } from "../../components/serving-pair";
 import { builtInShape } from "../../plan/built-in-shapes";
 import { hypotheticalHost } from "../../plan/gpu-types";
 import { makePlan } from "../../plan/make-plan";
@@ -16,7 +16,12 @@ const recorded = new Map<string, Recorded>();
 /** What each step's script prints, as far as the components read it. */
 const RESULTS: Readonly<Record<string, object>> = {
   lease: { leaseId: "l1", createdAt: "2026-11-25T04:00:00Z" },
-  runtime: { python: "/opt/vllm/bin/python", vllmVersion: "0.32.0", device: "cuda", flags: ["--kv-cache-memory-bytes"] },
+  runtime: {
+    python: "/opt/vllm/bin/python",
+    vllmVersion: "0.32.0",
+    device: "cuda",
+    flags: ["--kv-cache-memory-bytes"],
+  },
   weights: { path: "/cache/models/m", bytes: 1, digest: "d1" },
   serving: { unitId: "u1", port: 8000 },
   proof: { proof: {}, checks: [], provenAt: "2026-11-25T04:01:00Z" },
@@ -33,7 +38,6 @@ function preparedHost(reachable = true): Prepared {
 }
 
 async function make(name: string, prepared: Prepared): Promise<ServingPair> {
-  const { ServingPair } = await import("../../components/serving-pair");
   const pair = new ServingPair(name, prepared);
   await new Promise((resolve) => pulumi.all([pair.proven, pair.apiKey, pair.startedAt]).apply(resolve));
   return pair;
