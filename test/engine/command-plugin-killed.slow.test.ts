@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { local } from "@pulumi/command";
 import type { EngineEvent, Stack } from "@pulumi/pulumi/automation/index.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CHATTER } from "./replay";
 import { openWorkbench, type Workbench } from "./workbench";
 
 interface Ending {
@@ -54,7 +55,7 @@ async function endInTheMiddle(name: string, signals: readonly NodeJS.Signals[]):
   const folder = path.join(workbench.folder, "work", name);
   mkdirSync(folder, { recursive: true });
   const marker = path.join(folder, "marker");
-  const stack = await workbench.stack(name, async () => program(marker), "kill");
+  const stack = await workbench.stack(name, () => program(marker), "kill");
   const events: string[] = [];
   const run = stack
     .up({ onEvent: (event) => events.push(...summarize(event).map((text) => text.replaceAll(folder, "{{folder}}"))) })
@@ -94,7 +95,7 @@ async function endInTheMiddle(name: string, signals: readonly NodeJS.Signals[]):
   };
 }
 
-function program(marker: string): void {
+function program(marker: string): Promise<void> {
   const first = new local.Command("first", { create: "echo one" });
   new local.Command(
     "long",
@@ -105,11 +106,12 @@ function program(marker: string): void {
     },
     { dependsOn: first },
   );
+  return Promise.resolve();
 }
 
 function summarize({ diagnosticEvent, resOpFailedEvent }: EngineEvent): string[] {
   if (resOpFailedEvent !== undefined) return [`failed ${resOpFailedEvent.metadata.op}`];
-  if (diagnosticEvent === undefined || diagnosticEvent.severity === "debug") return [];
+  if (diagnosticEvent === undefined || diagnosticEvent.severity === CHATTER) return [];
   return [`${diagnosticEvent.severity}: ${diagnosticEvent.message.replaceAll(/<\{%[^%]*%\}>/g, "").trim()}`];
 }
 

@@ -7,7 +7,7 @@ import type { Workbench } from "./workbench";
 
 /** One program of a scenario: the arguments of its one command. Secrets stand apart, since JSON has no word for them. */
 export interface RecordedProgram {
-  readonly args: local.CommandArgs;
+  readonly args: local.CommandArgs & { readonly create: string };
   readonly secretStdin?: string;
   readonly secretEnv?: string;
   readonly opts?: pulumi.CustomResourceOptions;
@@ -28,12 +28,15 @@ export interface Scenario {
   readonly runs: readonly RecordedRun[];
 }
 
+/** Severity of what the SDK says about its own calls, which no display shows; its types leave it out. */
+export const CHATTER: string = "debug";
+
 /** Runs a recorded scenario again on the real engine with our plugin, and records it the same way. */
 export async function replay(workbench: Workbench, name: string, scenario: Scenario): Promise<RecordedRun[]> {
   const folder = path.join(workbench.folder, "work", name);
   mkdirSync(folder, { recursive: true });
   const { program, runs } = JSON.parse(JSON.stringify(scenario).replaceAll("{{folder}}", folder)) as Scenario;
-  const stack = await workbench.stack(name, async () => {});
+  const stack = await workbench.stack(name, () => Promise.resolve());
   const replayed: RecordedRun[] = [];
   let version = -1;
   for (const [index, { step }] of runs.entries()) {
@@ -46,7 +49,7 @@ export async function replay(workbench: Workbench, name: string, scenario: Scena
 }
 
 function toProgram({ args, secretStdin, secretEnv, opts }: RecordedProgram): PulumiFn {
-  return async () => {
+  return () => {
     const command = new local.Command(
       "c",
       {
@@ -56,7 +59,7 @@ function toProgram({ args, secretStdin, secretEnv, opts }: RecordedProgram): Pul
       },
       opts,
     );
-    return { stdout: command.stdout, stderr: command.stderr };
+    return Promise.resolve({ stdout: command.stdout, stderr: command.stderr });
   };
 }
 
@@ -79,14 +82,13 @@ async function record(stack: Stack, step: RecordedRun["step"]): Promise<Recorded
 function summarize(event: EngineEvent): RecordedEvent[] {
   if (event.resourcePreEvent !== undefined) {
     const { op, diffs, detailedDiff } = event.resourcePreEvent.metadata;
-    return [{ op: String(op), ...(diffs?.length ? { diffs } : {}), ...(detailedDiff ? { detailedDiff } : {}) }];
+    return [{ op, ...(diffs?.length ? { diffs } : {}), ...(detailedDiff ? { detailedDiff } : {}) }];
   }
-  if (event.resOutputsEvent !== undefined) return [{ done: String(event.resOutputsEvent.metadata.op) }];
-  if (event.resOpFailedEvent !== undefined) return [{ failed: String(event.resOpFailedEvent.metadata.op) }];
+  if (event.resOutputsEvent !== undefined) return [{ done: event.resOutputsEvent.metadata.op }];
+  if (event.resOpFailedEvent !== undefined) return [{ failed: event.resOpFailedEvent.metadata.op }];
   if (event.diagnosticEvent === undefined) return [];
   const { severity, message, ephemeral } = event.diagnosticEvent;
-  // The SDK's own chatter, which no display shows.
-  if (severity === "debug") return [];
+  if (severity === CHATTER) return [];
   const text = message.replaceAll(/<\{%[^%]*%\}>/g, "");
   return [{ severity, message: text, ...(ephemeral ? { ephemeral } : {}) }];
 }
