@@ -11,12 +11,12 @@ Everything ends inside --seconds: a case that can't end in time is left out and 
 """
 
 import argparse
-import glob
 import json
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 
@@ -177,16 +177,16 @@ def main():
     parser.add_argument("--vllm-version")
     parser.add_argument("--direct", action="store_true", help="start vLLM by hand instead of by tandem")
     arguments = parser.parse_args()
-    arguments.work = os.path.join(os.path.abspath(arguments.out), "work")
-    os.makedirs(arguments.work, exist_ok=True)
+    os.makedirs(arguments.out, exist_ok=True)
+    # Few files in the end, whatever happens: everything else is made elsewhere and packed after every case.
+    arguments.work = tempfile.mkdtemp(prefix="gpu-cases-")
     run = Run(arguments)
     signal.signal(signal.SIGTERM, run.stop)
     signal.signal(signal.SIGINT, run.stop)
     for text in arguments.cases or default_cases(run.gpus.count):
         run.group(text)
         print(run.save(), flush=True)
-    for path in glob.glob(os.path.join(arguments.out, "work")):
-        shutil.rmtree(path)
+    shutil.rmtree(arguments.work)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The two ways to start vLLM for a case: by `tandem`, as a user does, or by hand."""
 
+import glob
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -221,8 +223,24 @@ class Tandem(Deployment):
         summary = f"exit {code}" if code or changes is None else f"{len(changes)} changed"
         return {"code": code, "seconds": seconds, "changes": summary, "document": document}
 
+    def keep_logs(self):
+        """What destroy takes away: the steps' logs on the host, and the engine's."""
+        home = os.environ.get("TANDEM_HOME")
+        host = os.path.join(home, "host") if home else "/var/lib/tandem"
+        stack = os.path.join(host, "stacks", self.name)
+        state = home or os.path.join(os.path.expanduser("~"), ".local", "state", "tandem")
+        found = [
+            *glob.glob(f"{stack}/steps/*/runs/*/log"),
+            *glob.glob(f"{stack}/units/*/failed.log"),
+            *glob.glob(f"{state}/workspace/{self.name}/logs/*"),
+        ]
+        for path in found:
+            name = os.path.relpath(path, stack if path.startswith(stack) else state).replace("/", "-")
+            shutil.copy(path, os.path.join(self.folder, name))
+
     def down(self, limit):
         self.serving_log()
+        self.keep_logs()
         code, document, seconds, last = self.call("destroy", "--yes", "--json", limit=limit)
         left = self.processes()
         if left:
