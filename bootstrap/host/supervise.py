@@ -165,7 +165,7 @@ class Supervisor:
         merged.update(self.unit.get("env", {}))
         # A process that renames itself with setproctitle would overwrite its marks; this tells it to leave them alone.
         merged["SPT_NOENV"] = "1"
-        for name in ("TANDEM_OWNER", "TANDEM_STACK_DIR"):
+        for name in ("TANDEM_OWNER", "TANDEM_STACK_DIR", "TANDEM_UNIT"):
             merged[name] = os.environ[name]
         return merged
 

