@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -124,7 +123,7 @@ class Run:
         row["plan"] = deployment.plan()
         row["up"] = deployment.up(limit=max(30, self.left() - RESERVE_SECONDS - 25))
         if not deployment.answers():
-            row["note"] = f"no answer: {row['up'].get('lastLine', '')}"[:160]
+            row["note"] = f"no answer: {row['up'].get('lastLine', '')}"
             return
         row["idleMiB"] = self.gpus.used_mib(devices)
         row["load"] = drive(deployment.base_url, deployment.key(), deployment.model_name(), self.arguments.streams)
@@ -153,7 +152,9 @@ class Run:
         for deployment in self.current:
             deployment.down(30)
         print(self.save(), flush=True)
-        sys.exit(143)
+        shutil.rmtree(self.arguments.work)
+        # The threads of the cases would go on; nothing of theirs runs any more.
+        os._exit(143)
 
 
 def main():

@@ -212,7 +212,7 @@ def _cells(row, gpus, cuda_totals):
         _number(max(load.get("manyStreams", [0])) or None, 0),
         "-" if not again else f"{again['seconds']:.1f} s {again['changes']}",
         _number(down.get("seconds"), 1) + ("" if down.get("code", 0) == 0 else f" (exit {down['code']})"),
-        row.get("note", ""),
+        " ".join(row.get("note", "").split())[:160],
     )
 
 
