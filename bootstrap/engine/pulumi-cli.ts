@@ -142,10 +142,10 @@ async function download(log: (line: string) => void): Promise<PulumiCli | undefi
 }
 
 async function build(log: (line: string) => void): Promise<PulumiCli> {
-  const go = executableOnPath("go") ?? executable("/usr/local/go/bin/go");
+  const go = executableOnPath("go");
   if (go === undefined) {
     throw new EngineError(
-      `there is no Pulumi engine on this machine and Pulumi's download can't be reached — allowed: pulumi ${OLDEST_VERSION} or newer on PATH — fix: install Pulumi (pulumi.com/docs/install), or Go 1.26 or newer, with which Tandem builds it`,
+      `there is no Pulumi engine on this machine and Pulumi's download can't be reached — allowed: pulumi ${OLDEST_VERSION} or newer on PATH — fix: install Pulumi (pulumi.com/docs/install), or put Go 1.26 or newer on PATH, with which Tandem builds it`,
     );
   }
   const root = await buildCli(go, PINNED_VERSION.version, log);
