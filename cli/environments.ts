@@ -30,8 +30,8 @@ export interface Environment {
  * @throws CommandError when there is none, with the nearest name
  */
 export function findEnvironment(wanted: string): Environment {
-  const isFile = /[/\\]|\.ya?ml$/.test(wanted);
-  const name = isFile ? nameOfFile(wanted) : wanted;
+  const name = environmentName(wanted);
+  const isFile = isSettingsFile(wanted);
   if (!NAME.test(name)) {
     const what = isFile
       ? `the name of the settings file is not a name for an environment`
@@ -74,10 +74,16 @@ export function hasSecrets(environment: Environment): boolean {
   return existsSync(environment.file) && /^encryption(salt|key):/m.test(readFileSync(environment.file, "utf8"));
 }
 
-function nameOfFile(path: string): string {
-  return basename(path)
+/** The name that `--env NAME|FILE` stands for: a file's is its own, without `Pulumi.` and `.yaml`. */
+export function environmentName(wanted: string): string {
+  if (!isSettingsFile(wanted)) return wanted;
+  return basename(wanted)
     .replace(/\.ya?ml$/, "")
     .replace(/^Pulumi\./, "");
+}
+
+function isSettingsFile(wanted: string): boolean {
+  return /[/\\]|\.ya?ml$/.test(wanted);
 }
 
 function presetsFolder(): string {

@@ -4,6 +4,7 @@
 import { Command, CommanderError } from "commander";
 import { ProblemsError } from "../plan/problem";
 import { makeConsole, type Console } from "./console";
+import { environmentName } from "./environments";
 import { CommandError, EXIT, messageOf, type ExitStatus } from "./exit";
 import type { CommonOptions } from "./commands/options";
 import { Interrupted } from "./interruption";
@@ -17,7 +18,7 @@ const runCommand: RunCommand = async (name, options, run) => {
   const console = makeConsole(options.json);
   const report = await reportOf(name, options, console, run);
   const text = options.json
-    ? toJson(name, report.status, { environment: options.env, ...report.document })
+    ? toJson(name, report.status, { environment: environmentName(options.env), ...report.document })
     : report.text;
   if (text !== "") await write(process.stdout, text.endsWith("\n") ? text : `${text}\n`);
   process.exitCode = report.status;
@@ -66,7 +67,11 @@ async function main(): Promise<void> {
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     // Commander has said what is wrong; help and version end with 0.
-    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    const status = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (status !== EXIT.ok && process.argv.includes("--json")) {
+      await write(process.stdout, `${toJson(process.argv[2] ?? "", status, { error: { message: error.message } })}\n`);
+    }
+    process.exitCode = status;
   }
   // Servers of the SDK may still listen.
   process.exit();

@@ -1,4 +1,4 @@
-import { readFacts } from "../bootstrap/runner/host";
+import { readChecks, readFacts } from "../bootstrap/runner/host";
 import { planFor, prepare, type Prepared } from "../bootstrap/runner/prepare";
 import type { HostFacts } from "../plan/facts";
 import type { PlanResult } from "../plan/plan";
@@ -6,23 +6,36 @@ import { formatProblem, ProblemsError } from "../plan/problem";
 import { renderPlan } from "../plan/render";
 import type { Settings } from "../plan/settings";
 import { CommandError, EXIT } from "./exit";
-import type { SettingChange } from "./setting-flags";
+import type { RunSettings } from "./settings";
+
+const HOST = { kind: "local" } as const;
 
 /**
  * Plans without changing anything: on this machine's own facts where it is the one that would serve, else on the GPUs that
  * the settings name.
  */
-export async function planHere(settings: Settings, changes: readonly SettingChange[]): Promise<PlanResult> {
-  return planFor(settings, await factsToPlanOn(settings, changes));
+export async function planHere(run: Pick<RunSettings, "settings" | "changes">, stack: string): Promise<PlanResult> {
+  return planFor(run.settings, await factsToPlanOn(run, stack));
 }
 
-async function factsToPlanOn(settings: Settings, changes: readonly SettingChange[]): Promise<HostFacts | undefined> {
+async function factsToPlanOn(
+  { settings, changes }: Pick<RunSettings, "settings" | "changes">,
+  stack: string,
+): Promise<HostFacts | undefined> {
   // Whoever names GPUs on the command line asks about those, not about this machine.
   const namesGpus = changes.some(({ path }) => path.join(".") === "gpuType");
   if (namesGpus || settings.target !== "local") return undefined;
-  const facts = await readFacts({ kind: "local" }, settings.port);
-  // The port belongs to whoever holds it now; a plan is about memory.
-  const here: HostFacts = { ...facts, portHolder: undefined };
+  const [facts, checks] = await Promise.all([readFacts(HOST, settings.port), readChecks(HOST, stack)]);
+  const isServing = checks.some(({ step }) => step === "serving");
+  // The port belongs to whoever holds it now, and what this environment uses already does not count against it.
+  const here: HostFacts = {
+    ...facts,
+    portHolder: undefined,
+    ...(isServing && {
+      memoryAvailableGiB: facts.memoryTotalGiB,
+      gpus: facts.gpus.map((gpu) => ({ ...gpu, memoryUsedGiB: 0 })),
+    }),
+  };
   const usesCpu = settings.gpus === 0 || settings.gpuType === undefined;
   return here.gpus.length > 0 || usesCpu ? here : undefined;
 }

@@ -25,14 +25,13 @@ export function defineCommands(program: Command, run: RunCommand): Command {
       "after",
       `${EXIT_STATUS_HELP}\n\nFirst steps: tandem plan, tandem up, eval "$(tandem outputs --env-vars)", tandem destroy`,
     )
-    .showSuggestionAfterError()
+    .configureHelp({ optionDescription: describeOption })
     .exitOverride();
   definePlan(program, run);
   defineChanges(program, run);
   defineQuestions(program, run);
   defineDestroy(program, run);
-  for (const command of program.commands)
-    command.exitOverride().showSuggestionAfterError().showHelpAfterError("(tandem --help lists commands and flags)");
+  for (const command of program.commands) command.showHelpAfterError("(tandem --help lists commands and flags)");
   return program;
 }
 
@@ -141,7 +140,7 @@ function withSettings(command: Command): Command {
     .addOption(
       new Option("--set <setting=value>", "any setting by its full name; may be given again")
         .argParser(collect)
-        .default([], "none"),
+        .default([]),
     )
     .addHelpText("after", "\nEvery setting has a flag: --lora-max-rank for lora.maxRank. docs/settings.md lists them.");
 }
@@ -152,6 +151,13 @@ function withBackend(command: Command): Command {
 
 function withYes(command: Command): Command {
   return command.option("-y, --yes", "do not ask", false);
+}
+
+/** Commander would add "(default: false)" to every switch. */
+function describeOption({ description, defaultValue }: Option): string {
+  return typeof defaultValue === "string" && defaultValue !== ""
+    ? `${description} (default: ${defaultValue})`
+    : description;
 }
 
 function example(line: string): string {

@@ -3,7 +3,6 @@ import { parse } from "yaml";
 import type { z } from "zod";
 import { nearestName } from "../plan/nearest";
 import type { Problem } from "../plan/problem";
-import { ProblemsError } from "../plan/problem";
 import { blockShape, settingDoc, type SettingDoc } from "../plan/setting";
 import { settingsSchema } from "../plan/settings-schema";
 
@@ -55,11 +54,13 @@ export function settingOptions(): Option[] {
 }
 
 /**
- * The settings that were given as flags and as `--set path=value`, in that order.
+ * The settings that were given as flags and as `--set path=value`, in that order, and what is wrong with the `--set`s.
  * @param options commander's, by attribute name
- * @throws ProblemsError for a `--set` that names no setting, with the nearest one
  */
-export function settingChanges(options: Readonly<Record<string, unknown>>, sets: readonly string[]): SettingChange[] {
+export function settingChanges(
+  options: Readonly<Record<string, unknown>>,
+  sets: readonly string[],
+): { readonly changes: readonly SettingChange[]; readonly problems: readonly Problem[] } {
   const fromFlags = SETTING_FLAGS.flatMap((known): SettingChange[] => {
     const given = options[new Option(known.flag).attributeName()];
     if (given === undefined) return [];
@@ -74,8 +75,7 @@ export function settingChanges(options: Readonly<Record<string, unknown>>, sets:
     problems.push(change);
     return [];
   });
-  if (problems.length > 0) throw new ProblemsError(problems);
-  return [...fromFlags, ...fromSets];
+  return { changes: [...fromFlags, ...fromSets], problems };
 }
 
 function parseSet(text: string): SettingChange | Problem {

@@ -1,5 +1,6 @@
-import { settingsFromGuideEnvironment } from "../plan/guide-environment";
-import type { Settings } from "../plan/settings";
+import { GUIDE_VARIABLES, settingsFromGuideEnvironment, type GuideSettings } from "../plan/guide-environment";
+import { ProblemsError } from "../plan/problem";
+import type { Settings, SettingsResult } from "../plan/settings";
 import { loadSettings } from "../stacks/config";
 import type { Environment } from "./environments";
 import { SettingsFile } from "./settings-file";
@@ -24,13 +25,35 @@ export function resolveSettings(
   options: Readonly<Record<string, unknown>> & { readonly set: readonly string[] },
   say: (line: string) => void,
 ): RunSettings {
-  const changes = settingChanges(options, options.set);
   const guide = settingsFromGuideEnvironment(process.env);
-  for (const note of guide.notes) say(note);
-  const fromVariables = without(guide.settings, changes);
-  const config = SettingsFile.read(environment.source.path).config();
-  const settings = loadSettings(config, merge(fromVariables, toRawSettings(changes)));
-  return { settings, changes, fromVariables };
+  const { changes, problems: changeProblems } = settingChanges(options, options.set);
+  const fromVariables = without(guide.raw, changes);
+  const raw = merge(fromVariables, toRawSettings(changes));
+  const result = tryLoad(SettingsFile.read(environment.source.path).config(), raw);
+  const problems = [...guide.problems, ...changeProblems, ...result.problems];
+  if (result.settings === undefined || problems.length > 0) throw new ProblemsError(problems);
+  for (const line of describeVariables(guide, changes)) say(line);
+  return { settings: result.settings, changes, fromVariables };
+}
+
+function tryLoad(config: Record<string, string>, raw: Record<string, unknown>): SettingsResult {
+  try {
+    return { settings: loadSettings(config, raw), problems: [] };
+  } catch (error) {
+    if (error instanceof ProblemsError) return { problems: error.problems };
+    throw error;
+  }
+}
+
+/** What each of the guide's variables did, or why it did nothing. */
+function describeVariables({ used, raw }: GuideSettings, changes: readonly SettingChange[]): string[] {
+  return GUIDE_VARIABLES.filter(({ name }) => used.includes(name)).map(({ name, setting }) => {
+    const given = `${name}=${process.env[name] ?? ""} from the environment`;
+    const winner = changes.find(({ path }) => path.join(".") === setting);
+    if (winner !== undefined) return `${given} is not used: ${winner.source} says otherwise`;
+    const value = setting.split(".").reduce<unknown>((block, part) => (isRecord(block) ? block[part] : undefined), raw);
+    return `${given}: ${setting} ${String(value)}, for this run`;
+  });
 }
 
 /** What the command line says beats what a variable says. */

@@ -9,8 +9,7 @@ import type { SettingOptions } from "./options";
 /** `tandem plan`: what would run where, without account, network or Pulumi. */
 export async function plan(options: SettingOptions, console: Console): Promise<Report> {
   const environment = findEnvironment(options.env);
-  const { settings, changes } = resolveSettings(environment, options, console.say);
-  const result = await planHere(settings, changes);
+  const result = await planHere(resolveSettings(environment, options, console.say), environment.name);
   if (result.plan === undefined) {
     const { verdict, problems, alternatives } = result;
     return { status: EXIT.doesNotFit, document: { verdict, problems, alternatives }, text: renderMisfit(result) };
