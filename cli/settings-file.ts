@@ -47,7 +47,9 @@ export class SettingsFile {
       const parent = keys.slice(0, depth);
       if (!isCollection(this.document.getIn(parent))) this.document.setIn(parent, this.document.createNode({}));
     }
-    this.document.setIn(keys, this.document.createNode(value));
+    // A plain value goes into the node that is there, with its comment.
+    const isPlain = typeof value !== "object" || value === null;
+    this.document.setIn(keys, isPlain ? value : this.document.createNode(value));
   }
 
   /** Takes the encryption and the encrypted settings of the file that this one replaces. */
