@@ -25,10 +25,12 @@ export function planOnCpu(request: PlanRequest, host: HostFacts): Attempt {
   const kvCacheBytes = Math.max(0, tokens) * kvBytesPerToken(serving);
   const parts = memoryParts(serving, kvCacheBytes, workers, replicas);
   const disk = diskNeed(settings, shape, "cpu");
+  const wrongSizes = sizeProblems(request, host, workers);
   const problems = [
-    ...sizeProblems(request, host, workers),
+    ...wrongSizes,
     headSizeProblem(request),
-    memoryProblem(sum(parts), tokens, host, settings),
+    // Memory for sizes that can't be is nobody's concern.
+    wrongSizes.length > 0 ? undefined : memoryProblem(sum(parts), tokens, host, settings),
     diskProblem(disk, host),
     trainingProblem(settings),
   ].filter((problem) => problem !== undefined);

@@ -8,7 +8,8 @@ export interface GuideSettings {
   readonly problems: readonly Problem[];
 }
 
-type Reading = { readonly value: unknown } | { readonly allowed: string };
+/** What a variable's text means for its setting. */
+export type Reading = { readonly value: string | number | boolean } | { readonly problem: "not understood" };
 
 /** One variable of the original guide and the setting that took its place. */
 export interface GuideVariable {
@@ -21,23 +22,22 @@ export interface GuideVariable {
 const TRUE = ["1", "true", "yes", "on"];
 const FALSE = ["0", "false", "no", "off"];
 
+const NOT_UNDERSTOOD = { problem: "not understood" } as const;
+
 const asText = (text: string): Reading => ({ value: text });
 const asTruth = (text: string): Reading => {
   const word = text.toLowerCase();
   if (TRUE.includes(word)) return { value: true };
-  return FALSE.includes(word) ? { value: false } : { allowed: "true or false" };
+  return FALSE.includes(word) ? { value: false } : NOT_UNDERSTOOD;
 };
-const asNumber = (text: string): Reading => {
-  const number = Number(text);
-  return Number.isFinite(number) ? { value: number } : { allowed: "a number" };
-};
+const asNumber = (text: string): Reading => (Number.isFinite(Number(text)) ? { value: Number(text) } : NOT_UNDERSTOOD);
 /** The guide's switch says which backend; off means the other one that it names. */
 const asBackend = (text: string): Reading => {
   const truth = asTruth(text);
   return "value" in truth ? { value: truth.value === true ? "megatron-bridge" : "huggingface" } : truth;
 };
 
-/** Every variable of the guide. Two names for one setting: the later one here wins where both are set and agree to differ. */
+/** Every variable of the guide, in its order. */
 export const GUIDE_VARIABLES: readonly GuideVariable[] = [
   { name: "VLLM_MODEL", setting: "model", allowed: "a hub id or a path", read: asText },
   { name: "VLLM_TENSOR_PARALLEL_SIZE", setting: "tensorParallel", allowed: "a whole number", read: asNumber },
@@ -68,13 +68,7 @@ export function settingsFromGuideEnvironment(env: Readonly<Record<string, string
     if (text === undefined || text === "") continue;
     const reading = variable.read(text);
     if (!("value" in reading)) {
-      problems.push({
-        setting: variable.name,
-        what: "is not understood",
-        value: text,
-        allowed: reading.allowed,
-        fix: `set \`${variable.setting}\` instead`,
-      });
+      problems.push(notUnderstood(variable, text));
       continue;
     }
     const earlier = givenBy.get(variable.setting);
@@ -87,6 +81,10 @@ export function settingsFromGuideEnvironment(env: Readonly<Record<string, string
   }
   const used = GUIDE_VARIABLES.filter(({ name }) => (env[name]?.trim() ?? "") !== "").map(({ name }) => name);
   return { raw, used, problems };
+}
+
+function notUnderstood({ name, setting, allowed }: GuideVariable, value: string): Problem {
+  return { setting: name, what: "is not understood", value, allowed, fix: `set \`${setting}\` instead` };
 }
 
 function contradiction(
