@@ -78,7 +78,7 @@ def supervisor_lives(folder: Path) -> bool:
     """Whether the supervisor holds its lock."""
     with open(folder / "lock", "a") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False

@@ -49,12 +49,24 @@ apply() {
   "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" define "$folder"
   read_document
   unit_status "$unit"
-  if [ "$unit_state" = running ] && [ "$unit_digest" = "$(cat "$folder/digest")" ] && [ -f "$folder/result.json" ] &&
-    [ "$(health_of "$doc_port")" = 200 ]; then
-    say "vLLM is running as asked for"
-    "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" result "$folder"
-    return
+  if [ "$unit_state" = running ] && [ "$unit_digest" = "$(cat "$folder/digest")" ]; then
+    if [ ! -f "$folder/result.json" ]; then
+      say "vLLM is starting already"
+      wait_until_ready
+      return
+    fi
+    if [ "$(health_of "$doc_port")" = 200 ]; then
+      say "vLLM is running as asked for"
+      rm -f "$folder"/*.next
+      "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" result "$folder"
+      return
+    fi
+    say "vLLM does not answer, starting it again"
   fi
+  start
+}
+
+start() {
   rm -f "$folder/result.json"
   unit_stop "$unit" || die 33 "the old vLLM could not be stopped: $(unit_processes "$unit")"
   gpu_wait_for_release "$folder/gpu-before"
@@ -66,6 +78,12 @@ apply() {
   rm -f "$folder/log" "$folder/log.1"
   say "starting vLLM"
   unit_start "$unit" "$python"
+  wait_until_ready
+}
+
+# A start that failed is not tried again and again: the unit is stopped, its log is kept.
+wait_until_ready() {
+  rm -f "$folder"/*.next
   code=0
   "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" wait "$folder" || code=$?
   if [ "$code" -ne 0 ]; then

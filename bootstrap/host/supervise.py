@@ -32,6 +32,7 @@ QUICK_FAILURES_LIMIT = 5
 LOG_LIMIT_BYTES = 64 * 1024 * 1024
 EXIT_GAVE_UP = 3
 EXIT_IN_USE = 4
+LOCK_TRIES = 20
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -199,9 +200,14 @@ def main() -> int:
     folder = Path(sys.argv[1])
     os.umask(0o077)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    # Whoever asks whether a supervisor lives takes the lock for a moment.
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.1)
+    else:
         print(f"{folder} is in use by another supervisor", file=sys.stderr)
         return EXIT_IN_USE
     become_subreaper()

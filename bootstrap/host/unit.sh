@@ -51,7 +51,7 @@ unit_status() {
   [ -f "$(unit_dir "$1")/status.json" ] || return 0
   eval "$(json_assignments unit_ <"$(unit_dir "$1")/status.json")"
   # The supervisor holds this lock as long as it lives.
-  if flock -n "$(unit_dir "$1")/lock" true; then
+  if flock -n -s "$(unit_dir "$1")/lock" true; then
     case "$unit_state" in
       failed) ;;
       *) unit_state=stopped ;;
@@ -151,10 +151,10 @@ unit_stop() {
   case "$(cat "$folder/manager" 2>/dev/null || echo supervisor)" in
     systemd-*) unit_systemctl "$1" disable --quiet --now 2>/dev/null || : ;;
     *)
-      if [ -n "$unit_supervisorPid" ] && ! flock -n "$folder/lock" true; then
+      if [ -n "$unit_supervisorPid" ] && ! flock -n -s "$folder/lock" true; then
         kill -s TERM "$unit_supervisorPid" 2>/dev/null || :
         # supervise.py kills what is left after stopSeconds.
-        flock -w 90 "$folder/lock" true || :
+        flock -w 90 -s "$folder/lock" true || :
       fi
       ;;
   esac

@@ -9,14 +9,18 @@ import re
 
 # `(EngineCore_DP0 pid=12) ERROR 11-25 04:33:00 [core.py:700] ` and its parts, each of which may be missing.
 PREFIX = re.compile(r"^(?:\((?P<process>[\w:. -]+?) pid=\d+\) )?(?:(?:ERROR|WARNING|INFO) [\d-]+ [\d:.]+ \[[^\]]+\] )?")
-EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(?P<name>[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure|OutOfMemory\w*))\b(?::\s*(?P<text>.*))?$")
+EXCEPTION = re.compile(
+    r"^(?:[\w.]+\.)?(?P<name>[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure|OutOfMemory\w*))\b(?::\s*(?P<text>.*))?$"
+)
 # What one process says because another one failed.
 GENERIC = re.compile(
     r"Engine core initialization failed|Engine process failed to start|WorkerProc initialization failed|Engine core proc"
     r"|See root cause|cancelled|KeyboardInterrupt|SystemExit|CancelledError|EngineDeadError|Executor failed|BrokenPipeError",
     re.IGNORECASE,
 )
-OTHER_CAUSES = re.compile(r"error: (?:unrecognized arguments|argument |the following)|^tandem: can't start|fatal error: |^Killed$")
+OTHER_CAUSES = re.compile(
+    r"error: (?:unrecognized arguments|argument |the following)|^tandem: can't start|fatal error: |^Killed$"
+)
 VALIDATION = re.compile(r"\d+ validation errors? for ")
 
 
@@ -48,7 +52,9 @@ def _cause(text: str, following: list[str]) -> str:
     if VALIDATION.search(text):
         # Pydantic's first line names only the class; the reason stands below, indented.
         reasons = [PREFIX.sub("", line).strip() for line in following]
-        reasons = [re.sub(r"\s*\[type=.*", "", reason) for reason in reasons if reason and "errors.pydantic.dev" not in reason]
+        reasons = [
+            re.sub(r"\s*\[type=.*", "", reason) for reason in reasons if reason and "errors.pydantic.dev" not in reason
+        ]
         return " ".join([text.split(" [")[0], *reasons[:1]])
     return text
 
@@ -57,12 +63,20 @@ class Progress:
     """Turns vLLM's start-up lines into progress for people; says nothing twice."""
 
     PATTERNS = (
-        (re.compile(r"Loading (?:safetensors|pt|pytorch|bin) checkpoint shards:\s+(\d+)% Completed"), "loading weights {0} %"),
+        (
+            re.compile(r"Loading (?:safetensors|pt|pytorch|bin) checkpoint shards:\s+(\d+)% Completed"),
+            "loading weights {0} %",
+        ),
         (re.compile(r"Starting to load model (\S+?)\.*$"), "loading weights"),
         (re.compile(r"Loading weights took ([\d.]+) seconds"), "weights loaded in {0} s"),
         (re.compile(r"Model loading took ([\d.]+) ?GiB"), "model takes {0} GiB"),
         (re.compile(r"(?:GPU|CPU) KV cache size: ([\d,]+) tokens"), "KV cache {0} tokens"),
-        (re.compile(r"[Uu]sing cache directory: .*torch_compile|Compiling a graph|torch\.compile takes|Dynamo bytecode"), "compiling"),
+        (
+            re.compile(
+                r"[Uu]sing cache directory: .*torch_compile|Compiling a graph|torch\.compile takes|Dynamo bytecode"
+            ),
+            "compiling",
+        ),
         (re.compile(r"Capturing (?:CUDA|cudagraph)\S* ?graphs?.*?(\d+)%"), "capturing CUDA graphs {0} %"),
         (re.compile(r"Graph capturing finished in (\d+) secs"), "CUDA graphs captured in {0} s"),
         (re.compile(r"Warming up model"), "warming up"),

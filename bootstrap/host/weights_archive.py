@@ -53,7 +53,10 @@ def unpack(
             fail(EXIT_NOT_A_MODEL, f"model — refusing the archive {archive}: {error}")
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
             status = EXIT_NO_DISK if getattr(error, "errno", None) == 28 else EXIT_NOT_A_MODEL
-            fail(status, f"model — the archive {archive} can't be unpacked: {error} — allowed: tar (gzip, bzip2, xz, zstd) or zip")
+            fail(
+                status,
+                f"model — the archive {archive} can't be unpacked: {error} — allowed: tar (gzip, bzip2, xz, zstd) or zip",
+            )
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return _model_folder(folder), where

@@ -13,7 +13,18 @@ from typing import Any, Callable, NoReturn
 LIMIT_SECONDS = 10.0
 PROGRESS_SECONDS = 2.0
 # Formats that vLLM does not read, and copies of the weights for other programs.
-IGNORED = ["*.gguf", "*.onnx", "*.onnx_data", "onnx/*", "original/*", "*.msgpack", "*.h5", "*.tflite", "*.ot", "openvino/*"]
+IGNORED = [
+    "*.gguf",
+    "*.onnx",
+    "*.onnx_data",
+    "onnx/*",
+    "original/*",
+    "*.msgpack",
+    "*.h5",
+    "*.tflite",
+    "*.ot",
+    "openvino/*",
+]
 
 EXIT_GATED = 21
 EXIT_MISSING = 22
@@ -54,7 +65,10 @@ def download(
             " — fix: accept its licence on the hub, then: tandem up --set hubToken=…",
         )
     except hub.RevisionNotFoundError:
-        fail(EXIT_MISSING, f"revision — the hub knows no such revision of {model} — got {revision} — fix: check the spelling")
+        fail(
+            EXIT_MISSING,
+            f"revision — the hub knows no such revision of {model} — got {revision} — fix: check the spelling",
+        )
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
         fail(
             EXIT_MISSING,

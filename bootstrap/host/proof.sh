@@ -1,0 +1,50 @@
+#!/bin/sh
+# Proves that the serving unit does what was planned, by using and measuring it; the work is in prove.py.
+# Reads: TANDEM_REQUEST    { baseUrl, model, deadlineSeconds, unit, prompt?, ... }
+#        TANDEM_STACK_DIR  the unit's folder is in it
+#        TANDEM_STEP_DIR   remembers which run of the unit was proven
+#        standard input    { apiKey }
+# Result: Proof of plan/proof.ts, and the unitId that was proven
+# Exit status of a failed apply: 41 no token within the deadline, 42 the service refused, 43 the unit does not run
+# shellcheck source=common.sh
+. "$TANDEM_SCRIPTS_DIR/common.sh"
+# shellcheck source=unit.sh
+. "$TANDEM_SCRIPTS_DIR/unit.sh"
+
+# A proof is of one run of the unit: each start has an id of its own.
+check() {
+  [ -f "$TANDEM_STEP_DIR/proven" ] || does_not_hold "the service was not proven"
+  read_document
+  # shellcheck disable=SC2154 # Read from the document.
+  unit_status "$doc_unit"
+  # shellcheck disable=SC2154 # unit_status sets them.
+  [ "$unit_state" = running ] || does_not_hold "the service that was proven is not running"
+  # shellcheck disable=SC2154
+  [ "$unit_unitId" = "$(cat "$TANDEM_STEP_DIR/proven")" ] || does_not_hold "the service was started again since it was proven"
+}
+
+apply() {
+  read_document
+  unit_status "$doc_unit"
+  [ "$unit_state" = running ] || die 43 "the unit $doc_unit does not run (state $unit_state) — fix: apply the serving step again"
+  python="$(cat "$(unit_dir "$doc_unit")/python")"
+  rm -f "$TANDEM_STEP_DIR/proven"
+  "$python" -ESsB "$TANDEM_SCRIPTS_DIR/prove.py" "$(unit_dir "$doc_unit")"
+  printf '%s' "$unit_unitId" | write_file "$TANDEM_STEP_DIR/proven"
+}
+
+undo() {
+  rm -f "$TANDEM_STEP_DIR/proven"
+}
+
+main() {
+  case "${1:-}" in
+    check) check ;;
+    apply) apply ;;
+    undo) undo ;;
+    *) die 2 "proof.sh — got '${1:-}' — allowed: check, apply, undo" ;;
+  esac
+}
+
+main "$@"
+exit
