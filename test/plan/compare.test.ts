@@ -1,7 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { compareProof } from "../../plan/compare";
-import type { Plan } from "../../plan/plan";
-import type { Proof } from "../../plan/proof";
+import { compareProof, type Plan, type Proof } from "../../plan";
 import { CPU_HOST, H100S, planOf } from "./hosts";
 
 const plan = planOf({ gpus: 2 }, H100S(2));

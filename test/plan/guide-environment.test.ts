@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { GUIDE_VARIABLES, settingsFromGuideEnvironment } from "../../plan/guide-environment";
-import { parseSettings } from "../../plan/settings";
+import { parseSettings, settingsFromGuideEnvironment } from "../../plan";
+import { GUIDE_VARIABLES } from "../../plan/guide-environment";
 
 const manual = {
   VLLM_MODEL: "meta-llama/Llama-3.2-1B",

@@ -1,7 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { HostFacts } from "../../plan/facts";
-import { launchServing, type LaunchOptions, type RuntimeFacts } from "../../plan/launch";
-import type { Plan } from "../../plan/plan";
+import { type HostFacts, type LaunchOptions, launchServing, type Plan, type RuntimeFacts } from "../../plan";
 import { CPU_HOST, H100S, planOf } from "./hosts";
 
 /** The options of vLLM 0.32.0 that matter here. */

@@ -1,9 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { builtInShapes } from "../../plan/built-in-shapes";
-import { gpuTypes, hypotheticalHost } from "../../plan/gpu-types";
-import type { Plan } from "../../plan/plan";
-import type { SettingsInput } from "../../plan/settings";
-import { coerceConfig } from "../../plan/settings-config";
+import { builtInShapes, coerceConfig, gpuTypes, hypotheticalHost, type Plan, type SettingsInput } from "../../plan";
 import { H100S, planOf, planWith, refusalOf } from "./hosts";
 
 const QWEN = "Qwen/Qwen3-0.6B";

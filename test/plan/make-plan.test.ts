@@ -1,9 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { builtInShape } from "../../plan/built-in-shapes";
-import type { HostFacts } from "../../plan/facts";
-import { gpuTypes, hypotheticalHost } from "../../plan/gpu-types";
-import { makePlan } from "../../plan/make-plan";
-import { parseSettings } from "../../plan/settings";
+import { builtInShape, gpuTypes, type HostFacts, hypotheticalHost, makePlan, parseSettings } from "../../plan";
 import { CPU_HOST, H100S, planOf, planWith, refusalOf } from "./hosts";
 
 const QWEN = "Qwen/Qwen3-0.6B";

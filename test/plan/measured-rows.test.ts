@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { builtInShape } from "../../plan/built-in-shapes";
+import { builtInShape } from "../../plan";
 import {
   activationsGiB,
   adapterSlotsGiB,

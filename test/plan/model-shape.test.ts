@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { builtInShape, builtInShapes } from "../../plan/built-in-shapes";
+import { builtInShape, builtInShapes, shapeFromConfig } from "../../plan";
 import { countParameters } from "../../plan/model-shape";
-import { shapeFromConfig } from "../../plan/shape-from-config";
 
 /** Parameters as the hub shows them for each model's safetensors. */
 const published: Readonly<Record<string, number>> = {

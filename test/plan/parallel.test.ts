@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { builtInShape, builtInShapes } from "../../plan/built-in-shapes";
+import { builtInShape, builtInShapes } from "../../plan";
 import { legalMegatronSizes, legalVllmSizes, vllmObjections } from "../../plan/parallel";
 import { H100S, planOf, refusalOf } from "./hosts";
 

@@ -2,10 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { hypotheticalHost } from "../../plan/gpu-types";
-import { formatProblem } from "../../plan/problem";
-import { parseSettings, type SettingsInput } from "../../plan/settings";
-import { coerceConfig } from "../../plan/settings-config";
+import { coerceConfig, formatProblem, hypotheticalHost, parseSettings, type SettingsInput } from "../../plan";
 import { CPU_HOST, planOf } from "./hosts";
 
 const FOLDER = join(__dirname, "../../stacks");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { renderPlan } from "../../plan/render";
+import { renderPlan } from "../../plan";
 import { CPU_HOST, H100S, planOf } from "./hosts";
 
 // eslint-disable-next-line no-control-regex -- the escape character is what is looked for

@@ -1,8 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { coerceConfig, formatProblem, ProblemsError, parseSettings, type Problem, secretSettings } from "../../plan";
 import { ADAPTER_RANKS, nearestAdapterRank } from "../../plan/adapter-ranks";
-import { formatProblem, type Problem } from "../../plan/problem";
-import { parseSettings } from "../../plan/settings";
-import { coerceConfig, secretSettings } from "../../plan/settings-config";
 
 function problemsOf(raw: unknown): readonly Problem[] {
   return parseSettings(raw).problems;
@@ -181,5 +179,16 @@ describe("configuration values of a stack", () => {
 
   it("name the secret ones", () => {
     expect(secretSettings).toEqual(["hubToken"]);
+  });
+});
+
+describe("problems", () => {
+  it("are shown as what, value, allowed and fix, all of a run under one heading", () => {
+    const error = new ProblemsError(problemsOf({ port: 0, lora: { maxRank: 9 } }), "The stack file has mistakes");
+    expect(error.message.split("\n")).toEqual([
+      "The stack file has mistakes:",
+      "  - port: is too small, the least is 1 — got 0 — allowed: a whole number from 1 to 65535",
+      "  - lora.maxRank: is not allowed — got 9 — allowed: 1, 8, 16, 32, 64, 128, 256, 320, 512 — fix: use 8, the nearest that vLLM has",
+    ]);
   });
 });
