@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 
-/** How long a holder of the lock may be silent before it counts as killed. It gives a sign of life every third of that. */
-const LOCK_STALE_MILLISECONDS = 15_000;
+/** How long a holder of the lock may be silent before it counts as killed. It gives a sign of life every half of that. */
+const LOCK_STALE_MILLISECONDS = 10_000;
 const LOCK_POLL_MILLISECONDS = 500;
 /** The longest a run waits for another one's build, which takes 8 minutes on two slow cores. */
 const LOCK_WAIT_MILLISECONDS = 30 * 60_000;
@@ -55,7 +55,7 @@ export function writeNote(name: string, value: unknown): void {
 }
 
 /**
- * Runs `work` while no other run of this user does. The lock of a killed run is taken over after 15 seconds.
+ * Runs `work` while no other run of this user does. The lock of a killed run is taken over after 10 seconds.
  * @throws EngineError when another run holds it for more than half an hour
  */
 export async function withLock<T>(log: (line: string) => void, work: () => Promise<T>): Promise<T> {
