@@ -48,7 +48,7 @@ require_name() {
 # Makes a folder that only this user can enter. Refuses one that another user may have planted.
 private_dir() {
   [ -d "$1" ] || mkdir -p "$1" 2>/dev/null || [ -d "$1" ] || die 1 "can't make the folder $1 — fix: make it writable, or set TANDEM_HOST_DIR"
-  if [ -L "$1" ] || [ ! -O "$1" ]; then
+  if [ -L "$1" ] || [ "$(stat -c %u "$1")" -ne "$(id -u)" ]; then
     die 1 "refusing to use $1: it is a link or belongs to another user — fix: remove it, or set TANDEM_HOST_DIR to a folder of your own"
   fi
   case "$(stat -c %a "$1")" in
@@ -86,13 +86,13 @@ json_string() {
 
 # Process ids whose environment has every given NAME=value, or the NAME alone with any value. Ended processes have none.
 marked_processes() {
-  files=/proc/[0-9]*/environ
+  files='/proc/[0-9]*/environ'
   for mark in "$@"; do
     case "$mark" in
       *=*) how=-lzxF ;;
       *) how=-lz mark="^$mark=" ;;
     esac
-    # shellcheck disable=SC2086 # The list of files is meant to be split; names in /proc hold no spaces.
+    # shellcheck disable=SC2086 # Pattern and list of files are meant to be split; names in /proc hold no spaces.
     files="$(grep $how -e "$mark" $files 2>/dev/null || :)"
     [ -n "$files" ] || return 0
   done

@@ -17,9 +17,8 @@ TANDEM_SCRIPTS_DIR="${TANDEM_SCRIPTS_DIR:-$(cd "$(dirname "$0")" && pwd)}"
 # "name":"value" pairs of the variables that the GPU libraries read.
 environment_json() {
   separator=''
-  # A name can't hold what a shell would expand.
   for name in $(env | LC_ALL=C sed -n 's/^\(\(NCCL\|NVSHMEM\|TORCH_SYMM_MEM\|TORCH_NCCL\|GLOO\|UCX\)_[A-Za-z0-9_]*\|LD_LIBRARY_PATH\)=.*/\1/p' | sort -u); do
-    eval "value=\${$name-}"
+    value="$(printenv "$name")"
     printf '%s"%s":%s' "$separator" "$name" "$(json_string "$value")"
     separator=,
   done

@@ -1,4 +1,5 @@
-"""Uses and measures a running vLLM and prints what was found as one JSON object: Proof of plan/proof.ts, and the unit's id.
+"""Uses and measures a running vLLM and prints what was found as one JSON object: Proof of plan/proof.ts, and the
+unit's id.
 
 Usage: prove.py UNIT_FOLDER, with the request in $TANDEM_REQUEST and { apiKey } on standard input.
 Standard library only, Python 3.9 or newer.
@@ -87,7 +88,9 @@ def generate(service: Service, prompt: str, deadline_seconds: float) -> dict[str
 
 
 def tokens_per_second(service: Service) -> float | None:
-    """Speed of one stream, from the request to its last token. The service counts the tokens: a piece may hold several."""
+    """
+    Speed of one stream, from the request to its last token. The service counts the tokens: a piece may hold several.
+    """
     body = {
         "prompt": "Count: one, two, three,",
         "max_tokens": STREAM_TOKENS,

@@ -1,8 +1,8 @@
 """Counts vLLM's engines and workers among running processes, and measures their memory on GPUs.
 
-vLLM names its processes itself (setproctitle): `VLLM::EngineCore` or `VLLM::EngineCore_DP1` for the engine of a replica,
-`VLLM::Worker`, `VLLM::Worker_TP0`, `VLLM::Worker_DP1_TP0` for its workers. On one GPU an engine has no workers and does the work
-itself. Seen with 0.26 and 0.32. Standard library only, Python 3.9 or newer.
+vLLM names its processes itself (setproctitle): `VLLM::EngineCore` or `VLLM::EngineCore_DP1` for the engine of a
+replica, `VLLM::Worker`, `VLLM::Worker_TP0`, `VLLM::Worker_DP1_TP0` for its workers. On one GPU an engine has no
+workers and does the work itself. Seen with 0.26 and 0.32. Standard library only, Python 3.9 or newer.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _rank(ranks: str, kind: str) -> int | None:
 
 def count_workers(processes: dict[int, tuple[int, str]]) -> dict[str, Any]:
     """
-    tensorParallel, replicas and the workers, from the processes alone. The two counts are None, not guessed, when no process
-    carries vLLM's names, and when replicas are not alike.
+    tensorParallel, replicas and the workers, from the processes alone. The two counts are None, not guessed, when no
+    process carries vLLM's names, and when replicas are not alike.
     """
     engines = sorted(pid for pid, (_, title) in processes.items() if ENGINE.match(title))
     workers: list[dict[str, Any]] = []
@@ -95,10 +95,11 @@ def measure_gpus(
     processes: dict[int, tuple[int, str]], workers: list[dict[str, Any]], before: Path
 ) -> list[dict[str, Any]]:
     """
-    Memory of the service's own processes on each GPU that it uses, as nvidia-smi reports it; adds `gpuIndex` to the workers.
+    Memory of the service's own processes on each GPU that it uses, as nvidia-smi reports it; adds `gpuIndex` to the
+    workers.
 
-    In a container nvidia-smi may not see the processes' ids. Then what a GPU holds more than before the start (`before`, written
-    by serving.sh) counts as the service's.
+    In a container nvidia-smi may not see the processes' ids. Then what a GPU holds more than before the start
+    (`before`, written by serving.sh) counts as the service's.
     """
     rows = _smi("--query-gpu=index,uuid,memory.total,memory.used,memory.free")
     index_of = {uuid: int(index) for index, uuid, *_ in rows}

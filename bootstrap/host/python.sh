@@ -68,8 +68,9 @@ find_uv() {
 # Debian ships Python without what makes environments.
 require_pip() {
   if "$1" -c 'import ensurepip, venv' 2>/dev/null; then return 0; fi
-  [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 ||
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     die 25 "Python at $1 can't make environments (no ensurepip) — fix: sudo apt-get install python3-venv, or put uv on PATH"
+  fi
   say "installing python3-venv"
   apt_install "$(basename "$1")-venv"
 }

@@ -26,9 +26,11 @@ check() {
   esac
   eval "$(json_assignments result_ <"$folder/result.json")"
   # shellcheck disable=SC2154 # Read from the result.
+  port="$result_port"
+  # shellcheck disable=SC2154
   [ "$unit_digest" = "$result_digest" ] || does_not_hold "vLLM runs with other settings than were applied"
-  health="$(health_of "$result_port")"
-  [ "$health" = 200 ] || does_not_hold "vLLM does not answer on port $result_port (health $health)"
+  health="$(health_of "$port")"
+  [ "$health" = 200 ] || does_not_hold "vLLM does not answer on port $port (health $health)"
 }
 
 # HTTP status of /health on loopback, 000 when there is none. Hosts without curl have the runtime's Python.
@@ -48,6 +50,8 @@ apply() {
   # Secrets go through standard input, and from here on into files that only this user can read.
   "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" define "$folder"
   read_document
+  # shellcheck disable=SC2154 # Read from the document.
+  port="$doc_port"
   unit_status "$unit"
   if [ "$unit_state" = running ] && [ "$unit_digest" = "$(cat "$folder/digest")" ]; then
     if [ ! -f "$folder/result.json" ]; then
@@ -55,7 +59,7 @@ apply() {
       wait_until_ready
       return
     fi
-    if [ "$(health_of "$doc_port")" = 200 ]; then
+    if [ "$(health_of "$port")" = 200 ]; then
       say "vLLM is running as asked for"
       rm -f "$folder"/*.next
       "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" result "$folder"
@@ -98,10 +102,9 @@ first_argument() {
 }
 
 require_port() {
-  # shellcheck disable=SC2154 # Read from the document.
-  holder="$(port_holder "$doc_port")"
+  holder="$(port_holder "$port")"
   [ -n "$holder" ] || return 0
-  die 31 "port $doc_port is taken by process $holder — fix: stop it, or choose another port"
+  die 31 "port $port is taken by process $holder — fix: stop it, or choose another port"
 }
 
 undo() {

@@ -2,10 +2,11 @@
 
 Usage: supervise.py FOLDER
 
-Two processes, so that no single kill leaves a tree behind. The supervisor (this program) keeps the log, the status and the
-restarts. For each run of the service it forks a keeper (supervise_keeper.py), which is a child subreaper: whatever the
-service starts stays below it, also what detaches itself. The keeper ends the tree when it is told to, when the service ends,
-and when the supervisor dies. FOLDER is described in unit.sh; the supervisor holds FOLDER/lock as long as it lives.
+Two processes, so that no single kill leaves a tree behind. The supervisor (this program) keeps the log, the status
+and the restarts. For each run of the service it forks a keeper (supervise_keeper.py), which is a child subreaper:
+whatever the service starts stays below it, also what detaches itself. The keeper ends the tree when it is told to,
+when the service ends, and when the supervisor dies. FOLDER is described in unit.sh; the supervisor holds FOLDER/lock
+as long as it lives.
 
 Exit status: 0 after SIGTERM, 3 when it gave up on a service that keeps failing, 4 when FOLDER is in use.
 """

@@ -47,6 +47,7 @@ unit_systemctl() {
 # Reads the unit's status into $unit_state, $unit_unitId, $unit_pid, $unit_restarts, $unit_supervisorPid ...; state "stopped"
 # when its supervisor is gone, whatever the file says.
 unit_status() {
+  # shellcheck disable=SC2034 # Read by those who source this.
   unit_state=stopped unit_unitId='' unit_pid='' unit_restarts=0 unit_supervisorPid='' unit_digest=''
   [ -f "$(unit_dir "$1")/status.json" ] || return 0
   eval "$(json_assignments unit_ <"$(unit_dir "$1")/status.json")"

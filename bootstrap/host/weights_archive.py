@@ -15,22 +15,22 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Callable, NoReturn
 
 import weights_manifest as manifests
+from weights_say import EXIT_NO_DISK, EXIT_NOT_A_MODEL, fail, require_disk, tell
 
-EXIT_NO_DISK = 24
-EXIT_NOT_A_MODEL = 29
+# Weights hardly shrink when they are packed; the file itself is there already.
+GROWTH = 2
 
 
 class Unsafe(Exception):
     """A member would land outside the folder, or is no file."""
 
 
-def unpack(
-    archive: Path, models: Path, tell: Callable[[str], None], fail: Callable[[int, str], NoReturn]
-) -> tuple[Path, Path]:
-    """Unpacks once and returns the model's folder and the place of its manifest. The same file is not unpacked twice."""
+def unpack(archive: Path, models: Path) -> tuple[Path, Path]:
+    """
+    Unpacks once and returns the model's folder and the place of its manifest. The same file is not unpacked twice.
+    """
     try:
         stat = archive.stat()
     except OSError:
@@ -43,6 +43,7 @@ def unpack(
         where.unlink()
     if not where.exists():
         models.mkdir(parents=True, exist_ok=True)
+        require_disk(models, GROWTH * stat.st_size)
         building = Path(tempfile.mkdtemp(prefix="building.", dir=models))
         try:
             tell(f"unpacking {archive}")
@@ -53,10 +54,8 @@ def unpack(
             fail(EXIT_NOT_A_MODEL, f"model — refusing the archive {archive}: {error}")
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
             status = EXIT_NO_DISK if getattr(error, "errno", None) == 28 else EXIT_NOT_A_MODEL
-            fail(
-                status,
-                f"model — the archive {archive} can't be unpacked: {error} — allowed: tar (gzip, bzip2, xz, zstd) or zip",
-            )
+            allowed = "tar (gzip, bzip2, xz, zstd) or zip"
+            fail(status, f"model — the archive {archive} can't be unpacked: {error} — allowed: {allowed}")
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return _model_folder(folder), where

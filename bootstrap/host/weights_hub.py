@@ -1,4 +1,6 @@
-"""Fetches a model from the hub with its own client, huggingface_hub of the runtime's environment; resumes what was cut."""
+"""
+Fetches a model from the hub with its own client, huggingface_hub of the runtime's environment; resumes what was cut.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, NoReturn
+from typing import Any
+
+from weights_say import EXIT_GATED, EXIT_MISSING, EXIT_NO_NETWORK, fail, require_disk, tell
 
 # A hub that has not answered by then counts as unreachable.
 LIMIT_SECONDS = 10.0
@@ -26,28 +30,17 @@ IGNORED = [
     "openvino/*",
 ]
 
-EXIT_GATED = 21
-EXIT_MISSING = 22
-EXIT_NO_NETWORK = 23
-
 
 class Unreachable(Exception):
     """No hub answers."""
 
 
-def download(
-    model: str,
-    revision: str,
-    token: str | None,
-    folder: Path,
-    tell: Callable[[str], None],
-    fail: Callable[[int, str], NoReturn],
-    require_disk: Callable[[Path, int], None],
-) -> None:
+def download(model: str, revision: str, token: str | None, folder: Path) -> None:
     """
     Brings all files of the model that vLLM needs into the folder.
 
-    Raises Unreachable when no hub answers; ends the step with its own message for a gated model, a missing one, a full disk.
+    Raises Unreachable when no hub answers; ends the step with its own message for a gated model, a missing one, a
+    full disk.
     """
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ.pop("HF_HUB_OFFLINE", None)
@@ -70,12 +63,10 @@ def download(
             f"revision — the hub knows no such revision of {model} — got {revision} — fix: check the spelling",
         )
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
-        fail(
-            EXIT_MISSING,
-            f"model — the hub knows no such model — got {model} — fix: check the spelling; a private model needs hubToken",
-        )
+        fix = "check the spelling; a private model needs hubToken"
+        fail(EXIT_MISSING, f"model — the hub knows no such model — got {model} — fix: {fix}")
     except Exception as error:
-        # The client's kinds of network errors changed between its versions (requests, httpx): what is left is the network.
+        # The client's network errors changed between its versions (requests, httpx): what is left is the network.
         raise Unreachable(_first_line(error)) from error
 
     names = {file.rfilename: file.size or 0 for file in info.siblings or []}
@@ -89,7 +80,7 @@ def download(
     require_disk(folder, 2 * max(0, total - present))
     tell(f"fetching {model}: {len(wanted)} files, {total / 1024**3:.2f} GiB")
     try:
-        with _progress(folder, total, tell):
+        with _progress(folder, total):
             snapshot_download(model, revision=info.sha, token=token, local_dir=folder, ignore_patterns=ignored)
     except Exception as error:
         fail(
@@ -120,7 +111,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def _progress(folder: Path, total: int, tell: Callable[[str], None]) -> Iterator[Any]:
+def _progress(folder: Path, total: int) -> Iterator[Any]:
     """Tells the share that is on the disk, whatever way the client takes to bring it there."""
     done = threading.Event()
 

@@ -1,9 +1,10 @@
-"""The manifest of a model directory: SHA-256 of every file, and how damage is found without reading hundreds of gigabytes.
+"""The manifest of a model directory: SHA-256 of every file, and how damage is found without reading hundreds of
+gigabytes.
 
-Standard library only, Python 3.9 or newer. A quick look compares, for every file, name, size, and the times of change. A file
-whose status time (ctime, which no program can set) is what it was when its sum was taken has not been written to since; of
-such a file a sample is compared all the same, against damage below the file system. A file with another time is read whole
-when that is quick, else it counts as changed until `apply` has read it.
+Standard library only, Python 3.9 or newer. A quick look compares, for every file, name, size, and the times of
+change. A file whose status time (ctime, which no program can set) is what it was when its sum was taken has not been
+written to since; of such a file a sample is compared all the same, against damage below the file system. A file with
+another time is read whole when that is quick, else it counts as changed until `apply` has read it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 MANIFEST = "tandem-manifest.json"
 # 64 KiB at the start, at the end and at two places between: under a millisecond a file.
@@ -32,7 +33,7 @@ def model_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def sha256(path: Path, on_bytes: Optional[Callable[[int], None]] = None) -> str:
+def sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(4 * 1024 * 1024):
@@ -91,14 +92,14 @@ def write(folder: Path, where: Path, source: str, tell: Tell) -> dict[str, Any]:
     return manifest
 
 
-def read(where: Path) -> Optional[dict[str, Any]]:
+def read(where: Path) -> dict[str, Any] | None:
     try:
         return json.loads(where.read_text())
     except (OSError, ValueError):
         return None
 
 
-def damage(manifest: dict[str, Any], whole: bool = False, tell: Optional[Tell] = None) -> dict[str, str]:
+def damage(manifest: dict[str, Any], whole: bool = False, tell: Tell | None = None) -> dict[str, str]:
     """
     What is wrong with which file, for people; empty when all are as they were.
 

