@@ -11,7 +11,7 @@ import { localTime } from "./operation-lock";
 import { environmentVariableOf, findProcesses, isAlive, signalProcess, startTicksOf, waitForEnd } from "./processes";
 
 /** Marks the engine's processes with the `tandem` that started them: `<pid>/<start>`. */
-export const CLIENT_VARIABLE = "TANDEM_CLIENT";
+export const CLIENT_VARIABLE = "TANDEM_ENGINE_CLIENT";
 /** The folder of the environment that an engine works for. */
 export const WORKSPACE_VARIABLE = "TANDEM_WORKSPACE";
 /** Time for an engine whose `tandem` was killed to write its state and go, in seconds. */

@@ -103,7 +103,8 @@ function actionOf(op: StepEventMetadata["op"]): Action {
 function reasonOf({ op, diffs, old, new: next }: StepEventMetadata): string | undefined {
   if (op !== "update") return undefined;
   const token = repairToken(next);
-  if (token !== undefined && token !== repairToken(old)) return token.replace(/ #[0-9a-f]+$/, "");
+  const reason = token?.replace(/ ?#[0-9a-f]+$/, "") ?? "";
+  if (token !== repairToken(old) && reason !== "") return reason;
   return diffs === undefined || diffs.length === 0 ? undefined : "its settings changed";
 }
 

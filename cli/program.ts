@@ -71,7 +71,7 @@ function defineQuestions(program: Command, run: RunCommand): void {
       await run("status", options, async (console) => (await import("./commands/status.js")).status(options, console));
     });
   common(program.command("logs"))
-    .argument("[step]", "lease, runtime, weights, serving or proof; without it the service's own log")
+    .argument("[step]", "lease, runtime, weights, serving or proof; without it all of them (serving with -f)")
     .option("-f, --follow", "go on with what is written from now on", false)
     .description("Print the log of the service, or of one step.")
     .addHelpText("after", example("tandem logs serving -f"))

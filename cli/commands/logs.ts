@@ -11,12 +11,14 @@ const FOLLOW_MILLISECONDS = 1000;
 
 /** `tandem logs`: the log of the service, or of one step, as its host has it. */
 export async function logs(
-  step: string | undefined,
+  wanted: string | undefined,
   options: CommonOptions & { readonly follow: boolean },
   console: Console,
 ): Promise<Report> {
   const environment = findEnvironment(options.env);
-  requireStep(step);
+  requireStep(wanted);
+  // All steps' logs are printed one below the other, which can't be followed; the service's is the one that goes on.
+  const step = wanted ?? (options.follow ? "serving" : undefined);
   const show = (text: string) => {
     if (!options.json) process.stdout.write(text);
   };

@@ -1,7 +1,10 @@
 import { readChecks } from "../../bootstrap/runner/host";
-import { proveNow, type ProofRequestArgs } from "../../bootstrap/runner/proof";
-import type { StepCheck } from "../../bootstrap/runner/request";
-import type { Check } from "../../plan/compare";
+import { PROOF_TIMEOUT_SECONDS, proofDocument } from "../../bootstrap/runner/proof";
+import type { StepCheck, StepRequest } from "../../bootstrap/runner/request";
+import { applyStep } from "../../bootstrap/runner/step";
+import { compareProof, type Check } from "../../plan/compare";
+import type { Plan } from "../../plan/plan";
+import type { Proof } from "../../plan/proof";
 import type { Console } from "../console";
 import { findEnvironment } from "../environments";
 import { CommandError, EXIT, messageOf } from "../exit";
@@ -38,8 +41,9 @@ export async function status(
     return { status: EXIT.unhealthy, document: { status: "not up", steps }, text };
   }
   const { servedModelName } = outputs.plan;
-  const args = { target: HOST, stack: environment.name, plan, servedModelName, apiKey: outputs.apiKey };
-  const checks = [...steps.filter(({ step }) => step !== "proof").map(toCheck), ...(await prove(args, console))];
+  const token = steps.find(({ step }) => step === "proof")?.token ?? "";
+  const service = { stack: environment.name, plan, servedModelName, apiKey: outputs.apiKey, token };
+  const checks = [...steps.filter(({ step }) => step !== "proof").map(toCheck), ...(await prove(service, console))];
   const health = worst(checks);
   const lines = [
     `${servedModelName}: ${describeHealth(health, process.stdout)}`,
@@ -52,10 +56,30 @@ export async function status(
   };
 }
 
-/** Proves the service now; a proof that can't even be made is a failed check, not the end of the command. */
-async function prove(args: ProofRequestArgs, console: Console): Promise<readonly Check[]> {
+/** A service to prove, and the repair token that its proof was stored with. */
+interface Service {
+  readonly stack: string;
+  readonly plan: Plan;
+  readonly servedModelName: string;
+  readonly apiKey: string;
+  readonly token: string;
+}
+
+/** Proves the service now, by the step that `up` runs. A proof that can't be made is a failed check. */
+async function prove({ stack, plan, servedModelName, apiKey, token }: Service, console: Console): Promise<Check[]> {
+  const request: StepRequest = {
+    target: HOST,
+    stack,
+    step: "proof",
+    // The host stores the token with the proof: another one would look like drift to the next `up`.
+    values: { TANDEM_REPAIR: token },
+    document: proofDocument({ plan, servedModelName }),
+    secrets: { apiKey },
+    timeoutSeconds: PROOF_TIMEOUT_SECONDS,
+  };
   try {
-    return (await proveNow(args, { onProgress: console.say })).checks;
+    const proof = (await applyStep(request, { onProgress: console.say })) as unknown as Proof;
+    return compareProof(plan, proof);
   } catch (error) {
     return [{ name: "proof", status: "fail", detail: messageOf(error) }];
   }
