@@ -1,8 +1,6 @@
 import { COMMAND_VERSION, findCommandPlugin, type CommandPlugin } from "./command-plugin";
 import { findPulumiCli, type PulumiCli } from "./pulumi-cli";
 
-export { EngineError } from "./cache";
-
 /** A Pulumi engine that is ready to use, with the plugin of `@pulumi/command`. */
 export interface Engine {
   /** For the Automation API: `PulumiCommand.get({ root, skipVersionCheck: true })`. Holds `bin/pulumi`. */
