@@ -130,10 +130,10 @@ class Run:
         row["loadedMiB"] = self.gpus.used_mib(devices)
         row["processes"] = self.gpus.processes(devices)
         row["environment"] = deployment.shared_host_variables()
-        row["truth"] = deployment.truth()
         self.save()
-        if self.left() > RESERVE_SECONDS + 15:
-            row["again"] = deployment.again(limit=self.left() - RESERVE_SECONDS)
+        if self.left() > RESERVE_SECONDS + 30:
+            row["again"] = deployment.again(limit=self.left() - RESERVE_SECONDS - 15)
+        row["truth"] = deployment.truth()
 
     def save(self):
         """After every case: a run that is cut off has shown what it has."""

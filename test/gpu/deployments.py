@@ -139,7 +139,7 @@ class Tandem(Deployment):
         """@returns exit status, the JSON document on standard output or None, seconds, the last line for people"""
         command = [self.arguments.tandem, verb, *options, "--env", self.settings_file]
         started = time.monotonic()
-        with open(os.path.join(self.folder, log or f"{verb}.err"), "a") as errors:
+        with open(os.path.join(self.folder, f"{log or verb}.err"), "a") as errors:
             # A session of its own: on a limit the whole tree of the command goes, not the service that it started.
             process = subprocess.Popen(
                 command,
@@ -160,7 +160,7 @@ class Tandem(Deployment):
                     output, _ = process.communicate()
         seconds = round(time.monotonic() - started, 1)
         self.write(f"{log or verb}.out", output)
-        with open(os.path.join(self.folder, log or f"{verb}.err")) as file:
+        with open(os.path.join(self.folder, f"{log or verb}.err")) as file:
             lines = [line.strip() for line in file if line.strip()]
         document = last_json(output)
         last = find_key(document, "message") or (lines[-1] if lines else "")
