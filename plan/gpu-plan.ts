@@ -5,7 +5,7 @@ import type { GpuFacts, HostFacts } from "./facts";
 import { findGpuType } from "./gpu-types";
 import { gpuLedger } from "./ledger";
 import { dtypeProblem, servingDtype } from "./model-problems";
-import { chooseParallel, gpusOf } from "./parallel-choice";
+import { chooseParallel, gpusOf, isMixture } from "./parallel-choice";
 import type { Plan, PlanRequest } from "./plan";
 import type { Problem } from "./problem";
 import { commonFields, startupOf } from "./plan-common";
@@ -117,6 +117,10 @@ function warningsFor(
     ...warning(
       spread && host.peerAccess === false,
       "the GPUs can't read each other's memory: vLLM's own all-reduce is switched off",
+    ),
+    ...warning(
+      isMixture(shape) && chosen.replicas > 1,
+      "replicas of a mixture of experts are no independent copies in vLLM: they share out the experts, and the memory ledger does not know that",
     ),
     ...warning(
       used.length < gpus.length,

@@ -1,4 +1,5 @@
 import { evaluate, type Candidate, type GpuContext } from "./candidate";
+import type { ModelShape } from "./model-shape";
 import { legalVllmSizes, vllmObjections } from "./parallel";
 import type { Problem } from "./problem";
 
@@ -27,9 +28,17 @@ function layouts({ settings, shape, gpus }: GpuContext): { tensorParallel: numbe
   const sizes = settings.tensorParallel === "auto" ? legalVllmSizes(shape, slots) : [settings.tensorParallel];
   return sizes.flatMap((tensorParallel) => {
     const most = Math.floor(slots / tensorParallel);
-    const replicas = settings.replicas === "auto" ? most : settings.replicas;
+    const replicas = settings.replicas === "auto" ? (isMixture(shape) ? 1 : most) : settings.replicas;
     return replicas >= 1 && replicas <= most ? [{ tensorParallel, replicas }] : [];
   });
+}
+
+/**
+ * vLLM's data parallel ranks are independent copies of a dense model. Of a mixture of experts they share out the experts and run
+ * in lock-step (read in 0.32.0), so its GPUs are better spent on tensor parallelism, and the ledger holds for that only.
+ */
+export function isMixture({ experts }: ModelShape): boolean {
+  return experts > 1;
 }
 
 function best(candidates: readonly Candidate[], { gpus, settings }: GpuContext): Candidate | undefined {
@@ -99,7 +108,9 @@ function reasonsFor(context: GpuContext, chosen: Candidate, candidates: readonly
   const reasons: string[] = [];
   const impossible = impossibleSizes(context);
   if (impossible !== undefined) reasons.push(impossible);
-  if (settings.tensorParallel === "auto") {
+  if (settings.tensorParallel === "auto" && isMixture(shape) && tensorParallel > 1) {
+    reasons.push(`tensor parallel ${tensorParallel}: vLLM has no independent replicas of a mixture of experts`);
+  } else if (settings.tensorParallel === "auto") {
     const smaller = candidates.filter((candidate) => candidate.tensorParallel < tensorParallel).at(-1);
     reasons.push(
       smaller === undefined

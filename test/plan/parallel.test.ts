@@ -68,6 +68,16 @@ describe("the choice of tensor parallel size and replicas", () => {
     expect(planOf({ model: LLAMA_8B }, H100S(4))).toMatchObject({ tensorParallel: 1, replicas: 4 });
   });
 
+  it("spreads a mixture of experts over all GPUs, since vLLM has no independent replicas of it", () => {
+    const model = "mistralai/Mixtral-8x7B-v0.1";
+    const plan = planOf({ model, split: 0.7 }, H100S(8));
+    expect(plan).toMatchObject({ tensorParallel: 8, replicas: 1, warnings: [] });
+    expect(plan.reasons.join()).toContain("mixture of experts");
+    const forced = planOf({ model, split: 0.7, replicas: 2 }, H100S(8));
+    expect(forced).toMatchObject({ tensorParallel: 4, replicas: 2 });
+    expect(forced.warnings.join()).toContain("no independent copies");
+  });
+
   it("says how many GPUs stay idle when the sizes that were asked for leave some", () => {
     const plan = planOf({ tensorParallel: 3 }, H100S(4));
     expect(plan).toMatchObject({ tensorParallel: 3, replicas: 1, gpuIndices: [0, 1, 2] });
