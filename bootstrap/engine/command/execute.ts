@@ -39,10 +39,16 @@ export interface Execution {
   readonly signal: AbortSignal;
 }
 
+/** A plugin whose engine was killed ends itself, and with it what it runs. */
+const running = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
 /**
  * Runs one command as the real provider does and returns its output, less one newline at the end of each stream. It is over
  * when the process has ended and nobody holds its output open any more: a child in the background that keeps the pipe
- * keeps the command. SIGKILL goes to the process alone; what it started gets it from the engine when that ends the plugin.
+ * keeps the command. SIGKILL goes to the process alone; what it started gets a SIGINT when the engine ends its plugins.
  * @throws Error `exit status 3: running "text":` with everything that was printed
  */
 export async function execute(execution: Execution): Promise<CommandOutput> {
@@ -66,11 +72,13 @@ export async function execute(execution: Execution): Promise<CommandOutput> {
     const child = start(execution);
     child.stdout?.on("data", collect(stdout, logging === "stdout" || logging === "stdoutAndStderr"));
     child.stderr?.on("data", collect(stderr, logging === "stderr" || logging === "stdoutAndStderr"));
+    running.add(child);
     const kill = () => void child.kill("SIGKILL");
     signal.addEventListener("abort", kill, { once: true });
     if (signal.aborted) kill();
     child.once("error", (error: NodeJS.ErrnoException) => resolve(describeStartFailure(error, child)));
     child.once("close", (status, endedBy) => {
+      running.delete(child);
       signal.removeEventListener("abort", kill);
       resolve(describeEnd(status, endedBy));
     });
