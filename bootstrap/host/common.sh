@@ -76,9 +76,8 @@ read_document() {
 json_string() {
   case "$1" in
     *[!A-Za-z0-9\ _./:@%+=,\;\(\)-]*)
-      printf '%s' "$1" | LC_ALL=C tr -d '\000-\010\013\014\016-\037' |
-        LC_ALL=C awk '{ gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); gsub(/\r/, "\\r"); printf "%s%s", separator, $0; separator = "\\n" }
-          BEGIN { printf "\"" } END { printf "\"" }'
+      printf '"%s"' "$(printf '%s' "$1" | LC_ALL=C tr -d '\000-\010\013-\037' |
+        LC_ALL=C sed -e ':more' -e '$!{N;b more' -e '}' -e 's/\\/\\\\/g; s/"/\\"/g; s/\t/\\t/g; s/\n/\\n/g')"
       ;;
     *) printf '"%s"' "$1" ;;
   esac

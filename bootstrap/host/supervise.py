@@ -68,6 +68,7 @@ class Supervisor:
         self.unit = json.loads((folder / "unit.json").read_text())
         self.log = Log(folder / "log", int(self.unit.get("logLimitBytes", LOG_LIMIT_BYTES)))
         self.stop_seconds = float(self.unit.get("stopSeconds", 30))
+        self.backoff_seconds = self.unit.get("backoffSeconds", BACKOFF_SECONDS)
         self.restarts = 0
         self.keeper = 0
         self.stopping = False
@@ -97,7 +98,7 @@ class Supervisor:
                 self.log.note(f"gave up after {failures} failures in a row; the last {describe(status)}")
                 self.write_status("failed", exit=describe(status))
                 return EXIT_GAVE_UP
-            wait_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
+            wait_seconds = self.backoff_seconds[min(failures, len(self.backoff_seconds)) - 1]
             self.log.note(f"the service {describe(status)}; starting it again in {wait_seconds} s")
             self.write_status("waiting", exit=describe(status))
             self.pause(wait_seconds)

@@ -51,10 +51,8 @@ def _cause(text: str, following: list[str]) -> str:
     if VALIDATION.search(text):
         # Pydantic's first line names only the class; the reason stands below, indented.
         reasons = [PREFIX.sub("", line).strip() for line in following]
-        reasons = [
-            re.sub(r"\s*\[type=.*", "", reason) for reason in reasons if reason and "errors.pydantic.dev" not in reason
-        ]
-        return " ".join([text.split(" [")[0], *reasons[:1]])
+        reason = next((reason for reason in reasons if reason and "pydantic.dev" not in reason), text)
+        return re.sub(r"^Value error, |\s*\[type=.*", "", reason)
     return text
 
 

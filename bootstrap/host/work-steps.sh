@@ -75,8 +75,16 @@ begin_or_attach() {
     stop_work "stopped by a request with other values"
     flock -w 10 8 || die 75 "$step: the earlier work could not be stopped"
   fi
+  end_orphans
   begin "$1"
   exec 8>&- 9>&-
+}
+
+# A work that was killed could not end what it had started.
+end_orphans() {
+  [ -f "$step_dir/current" ] || return 0
+  last="$step_dir/runs/$(cat "$step_dir/current")"
+  if [ ! -f "$last/exit" ]; then end_marked 2 "TANDEM_WORK=$last" || say "$step: some processes of a killed work can't be ended"; fi
 }
 
 # Starts the work. It inherits the lock on descriptor 8, so there is no moment in which it runs unlocked.
