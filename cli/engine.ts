@@ -1,7 +1,14 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { ConcurrentUpdateError, LocalWorkspace, PulumiCommand, PulumiFn, Stack } from "@pulumi/pulumi/automation";
+import type {
+  ConcurrentUpdateError,
+  ConfigMap,
+  LocalWorkspace,
+  PulumiCommand,
+  PulumiFn,
+  Stack,
+} from "@pulumi/pulumi/automation";
 import { packageRoot } from "../bootstrap/runner/package-root";
 import {
   CLIENT_VARIABLE,
@@ -116,6 +123,15 @@ export async function openStack(
   }
 }
 
+/** The stack's whole configuration, decrypted. @throws CommandError for a wrong passphrase */
+export async function readConfig(engine: Engine, stack: Stack): Promise<ConfigMap> {
+  try {
+    return await stack.getAllConfig();
+  } catch (error) {
+    throw explainEngineError(engine, error);
+  }
+}
+
 /** What an error of the SDK means for the user; its own text is a dump of everything the engine printed. */
 export function explainEngineError(engine: Engine, error: unknown): CommandError {
   if (error instanceof CommandError) return error;
@@ -154,9 +170,4 @@ export async function clearPendingOperations(engine: Engine, stack: Stack, say: 
   await stack.importStack({ ...exported, deployment: { ...deployment, pending_operations: [] } });
   const names = pending.map(({ type, resource }) => `${type} ${resource.urn.split("::").at(-1) ?? resource.urn}`);
   say(`a killed run left unfinished in the state: ${names.join(", ")} — cleared; the host knows how far it came`);
-}
-
-/** Whether the workspace was ever used. */
-export function isUsed(environment: Environment): boolean {
-  return existsSync(environment.folder);
 }

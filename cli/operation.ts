@@ -38,8 +38,9 @@ export interface OperationResult {
 export async function runOperation(kind: "up" | "preview" | "destroy", args: OperationArgs): Promise<OperationResult> {
   const { engine, stack, log, interruption, console } = args;
   const startedAt = Date.now();
-  const progress = makeProgress(process.stderr);
-  console.sayThrough((line) => progress.say(line));
+  // A preview does nothing that takes time: what it found is told at its end.
+  const progress = kind === "preview" ? notesOnly(console) : makeProgress(process.stderr);
+  if (kind !== "preview") console.sayThrough((line) => progress.say(line));
   const watch = new Watch(engine.environment.name, progress);
   const options = {
     color: "never" as const,
@@ -69,6 +70,13 @@ export async function runOperation(kind: "up" | "preview" | "destroy", args: Ope
     console.sayThrough(undefined);
     progress.close();
   }
+}
+
+function notesOnly(console: Console): Progress {
+  const handle = (event: RunEvent) => {
+    if (event.kind === "note") console.say(event.text);
+  };
+  return { handle, say: console.say, close: () => undefined };
 }
 
 type StartOptions = Parameters<Stack["up"]>[0] & Parameters<Stack["preview"]>[0];

@@ -1,4 +1,7 @@
+import { existsSync } from "node:fs";
+import { delimiter, join, relative } from "node:path";
 import { createColors } from "picocolors";
+import { packageRoot } from "../bootstrap/runner/package-root";
 import type { Outputs } from "../stacks/outputs";
 import { formatSeconds } from "./progress";
 
@@ -61,14 +64,24 @@ function describeShape(plan: Outputs["plan"]): string {
   return `tensor parallel ${plan.tensorParallel} × ${plan.replicas} replica${plan.replicas === 1 ? "" : "s"} on ${plan.gpus.length} GPU${plan.gpus.length === 1 ? "" : "s"}`;
 }
 
+/** How the user can call this command from here: its name if a shell finds it, else its path. */
+function ownCommand(): string {
+  const isOnPath = (process.env["PATH"] ?? "").split(delimiter).some((folder) => existsSync(join(folder, "tandem")));
+  if (isOnPath) return "tandem";
+  const path = join(packageRoot(), "bin", "tandem");
+  const fromHere = relative(process.cwd(), path);
+  return fromHere.startsWith("..") ? path : fromHere;
+}
+
 function renderUse({ plan }: Outputs, environmentName: string): string[] {
+  const tandem = ownCommand();
   const flag = environmentName === "local" ? "" : ` --env ${environmentName}`;
   return [
     "Ask it:",
-    `  eval "$(tandem outputs${flag} --env-vars)"`,
+    `  eval "$(${tandem} outputs${flag} --env-vars)"`,
     `  curl -s "$TANDEM_BASE_URL/chat/completions" -H "Authorization: Bearer $TANDEM_API_KEY" -H 'Content-Type: application/json' \\`,
     `    -d '{"model": "${plan.servedModelName}", "messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}'`,
-    `Then: tandem status${flag}, tandem logs${flag} -f, tandem destroy${flag}`,
+    `Then: ${tandem} status${flag}, ${tandem} logs${flag} -f, ${tandem} destroy${flag}`,
   ];
 }
 

@@ -3,13 +3,14 @@ import type { PulumiFn, Stack } from "@pulumi/pulumi/automation";
 import { stopWork } from "../bootstrap/runner/host";
 import { clearStaleLocks, findBackend, savedBackend, stackExists, type Backend } from "./backend";
 import type { Console } from "./console";
-import { clearPendingOperations, killEngine, openEngine, openStack, type Engine } from "./engine";
+import { clearPendingOperations, killEngine, openEngine, openStack, readConfig, type Engine } from "./engine";
 import { findEnvironment, makeWorkspace, type Environment } from "./environments";
 import { messageOf } from "./exit";
 import { openHome, type Home } from "./home";
 import { Interrupted, Interruption } from "./interruption";
 import { OperationLock } from "./operation-lock";
 import { RunLog } from "./run-log";
+import { SettingsFile } from "./settings-file";
 
 /** What a command that changes an environment works with. */
 export interface Session {
@@ -90,6 +91,23 @@ export async function openForChange(session: Session, options: OpenOptions): Pro
   if (stack === undefined) return undefined;
   await interruption.guard(clearPendingOperations(engine, stack, console.say));
   return { engine, stack, log: new RunLog(environment.logs, options.command) };
+}
+
+/**
+ * What the settings hold encrypted, in the clear, by full key. Starts the engine only where there is something: most
+ * environments have no secret of the user's.
+ */
+export async function decryptSettings(session: Session): Promise<Record<string, string>> {
+  const { home, environment, backend, interruption, console } = session;
+  const mayHaveSecrets = existsSync(environment.file) && SettingsFile.read(environment.file).hasSecrets;
+  if (!mayHaveSecrets || stackExists(backend, environment.name) === false) return {};
+  const engine = await interruption.guard(openEngine({ home, environment, backend, say: console.say }));
+  const stack = await interruption.guard(openStack(engine, undefined, false));
+  if (stack === undefined) return {};
+  const config = await interruption.guard(readConfig(engine, stack));
+  return Object.fromEntries(
+    Object.entries(config).flatMap(([key, { value, secret }]) => (secret === true ? [[key, value]] : [])),
+  );
 }
 
 /** A stack that seems to vanish frightens people: say where the other one is. */

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { Option } from "commander";
 import { parse } from "yaml";
 import type { z } from "zod";
@@ -65,7 +66,7 @@ export function settingChanges(
     const given = options[new Option(known.flag).attributeName()];
     if (given === undefined) return [];
     // A boolean flag without a value means true.
-    const value = typeof given === "string" ? toValue(given, known.schema) : given;
+    const value = typeof given === "string" ? toValueOf(known, given) : given;
     return [{ path: known.path, value, source: known.flag, isSecret: known.doc.secret === true }];
   });
   const problems: Problem[] = [];
@@ -104,13 +105,21 @@ function parseSet(text: string): SettingChange | Problem {
     };
   }
   const isWhole = known.path.length === path.length;
-  const value = isWhole ? toValue(text.slice(equals + 1), known.schema) : parseText(text.slice(equals + 1));
+  const value = isWhole ? toValueOf(known, text.slice(equals + 1)) : parseText(text.slice(equals + 1));
   return { path, value, source: "--set", isSecret: known.doc.secret === true };
 }
 
 /** The setting with this path, or the one that it is a field of (`split.serving`, `serving.extraEnv.NAME`). */
 function findSetting(path: readonly string[]): SettingFlag | undefined {
   return SETTING_FLAGS.find((known) => known.path.every((part, index) => part === path[index]));
+}
+
+/**
+ * What a flag's text means. Other users see a command line: a secret may be given as `@FILE`, `@/dev/stdin` to pipe it.
+ */
+function toValueOf({ schema, doc }: SettingFlag, text: string): unknown {
+  const isFile = doc.secret === true && text.startsWith("@");
+  return toValue(isFile ? readFileSync(text.slice(1), "utf8").trim() : text, schema);
 }
 
 /** Text where the setting takes text, else the number, truth value or list that the text writes. */

@@ -6,8 +6,6 @@ import { CommandError, EXIT } from "./exit";
 const NAMESPACE = "tandem:";
 /** Fields beside `config` by which Pulumi encrypts. */
 const ENCRYPTION_FIELDS = ["secretsprovider", "encryptedkey", "encryptionsalt"] as const;
-/** Stands for a secret that only Pulumi can read; never shown, enough to know that there is one. */
-const ENCRYPTED = "(encrypted)";
 
 /** A stack's settings file, `Pulumi.<env>.yaml`: read without Pulumi, changed without losing comments or order. */
 export class SettingsFile {
@@ -31,12 +29,15 @@ export class SettingsFile {
     return new SettingsFile(document, path);
   }
 
-  /** The configuration as Pulumi's program sees it: full key → text, objects as JSON. */
+  /** The configuration as Pulumi's program sees it: full key → text, objects as JSON. Without what only Pulumi can decrypt. */
   config(): Record<string, string> {
-    const config = (this.document.toJS() as { config?: Record<string, unknown> } | null)?.config ?? {};
-    return Object.fromEntries(
-      Object.entries(config).map(([key, value]) => [key, toConfigText(withoutCiphertext(value))]),
-    );
+    const open = Object.entries(this.rawConfig()).filter(([, value]) => !isCiphertext(value));
+    return Object.fromEntries(open.map(([key, value]) => [key, toConfigText(withoutCiphertext(value))]));
+  }
+
+  /** Whether it holds values that only Pulumi can decrypt. */
+  get hasSecrets(): boolean {
+    return JSON.stringify(withoutCiphertext(this.rawConfig())) !== JSON.stringify(this.rawConfig());
   }
 
   /** Sets `tandem:<path[0]>` or a field below it. A value that was no object makes room for one. */
@@ -58,12 +59,15 @@ export class SettingsFile {
       const value = previous.document.get(field);
       if (value !== undefined) this.document.set(field, value);
     }
-    const config = (previous.document.toJS() as { config?: Record<string, unknown> } | null)?.config ?? {};
-    for (const [key, value] of Object.entries(config)) {
+    for (const [key, value] of Object.entries(previous.rawConfig())) {
       if (isCiphertext(value) && !this.document.hasIn(["config", key])) {
         this.document.setIn(["config", key], this.document.createNode(value));
       }
     }
+  }
+
+  private rawConfig(): Record<string, unknown> {
+    return (this.document.toJS() as { config?: Record<string, unknown> } | null)?.config ?? {};
   }
 
   /** Appears with its content or not at all, readable by the user alone. */
@@ -94,10 +98,10 @@ function toConfigText(value: unknown): string {
 }
 
 function withoutCiphertext(value: unknown): unknown {
-  if (isCiphertext(value)) return ENCRYPTED;
-  if (Array.isArray(value)) return value.map(withoutCiphertext);
+  if (Array.isArray(value)) return value.filter((item) => !isCiphertext(item)).map(withoutCiphertext);
   if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, withoutCiphertext(field)]));
+  const open = Object.entries(value).filter(([, field]) => !isCiphertext(field));
+  return Object.fromEntries(open.map(([key, field]) => [key, withoutCiphertext(field)]));
 }
 
 /** Pulumi writes an encrypted value as an object with the one field `secure`. */

@@ -18,18 +18,20 @@ export interface RunSettings {
 /**
  * File, then the guide's environment variables, then the command line, the later one winning.
  * @param options commander's, by attribute name; `set` holds the `--set` texts
+ * @param decrypted configuration that the file holds encrypted, by full key
  * @throws ProblemsError with every problem at once
  */
 export function resolveSettings(
   environment: Environment,
   options: Readonly<Record<string, unknown>> & { readonly set: readonly string[] },
   say: (line: string) => void,
+  decrypted: Readonly<Record<string, string>> = {},
 ): RunSettings {
   const guide = settingsFromGuideEnvironment(process.env);
   const { changes, problems: changeProblems } = settingChanges(options, options.set);
   const fromVariables = without(guide.raw, changes);
   const raw = merge(fromVariables, toRawSettings(changes));
-  const result = tryLoad(SettingsFile.read(environment.source.path).config(), raw);
+  const result = tryLoad({ ...SettingsFile.read(environment.source.path).config(), ...decrypted }, raw);
   const problems = [...guide.problems, ...changeProblems, ...result.problems];
   if (result.settings === undefined || problems.length > 0) throw new ProblemsError(problems);
   for (const line of describeVariables(guide, changes)) say(line);

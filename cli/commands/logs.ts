@@ -49,5 +49,5 @@ function requireStep(step: string | undefined): void {
 async function fetchLog(stack: string, step: string | undefined): Promise<string | undefined> {
   let log = "";
   const code = await readLog({ kind: "local" }, stack, step, (text) => (log += text));
-  return code === 0 ? log : undefined;
+  return code === 0 && log !== "" ? log : undefined;
 }

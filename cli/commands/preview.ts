@@ -2,7 +2,7 @@ import type { Console } from "../console";
 import { runOperation, type OperationResult } from "../operation";
 import { prepareHost } from "../planning";
 import { success, type Report } from "../report";
-import { openForChange, withSession } from "../session";
+import { decryptSettings, openForChange, withSession } from "../session";
 import { merge, resolveSettings } from "../settings";
 import { toRawSettings } from "../setting-flags";
 import { CommandError } from "../exit";
@@ -12,7 +12,12 @@ import type { ChangeOptions } from "./options";
 export async function preview(options: ChangeOptions, console: Console): Promise<Report> {
   return withSession("preview", options, console, async (session) => {
     const { environment, interruption } = session;
-    const { settings, changes, fromVariables } = resolveSettings(environment, options, console.say);
+    const { settings, changes, fromVariables } = resolveSettings(
+      environment,
+      options,
+      console.say,
+      await decryptSettings(session),
+    );
     const { plan } = await interruption.guard(prepareHost(settings, environment.name));
     const { default: program } = await import("../../stacks/index.js");
     const overrides = merge(fromVariables, toRawSettings(changes));

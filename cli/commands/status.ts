@@ -81,7 +81,7 @@ async function prove({ stack, plan, servedModelName, apiKey, token }: Service, c
     const proof = (await applyStep(request, { onProgress: console.say })) as unknown as Proof;
     return compareProof(plan, proof);
   } catch (error) {
-    return [{ name: "proof", status: "fail", detail: messageOf(error) }];
+    return [{ name: "proof", status: "fail", detail: messageOf(error).split("\n")[0] ?? "" }];
   }
 }
 

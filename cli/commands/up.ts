@@ -6,7 +6,7 @@ import { prepareHost, renderForStream } from "../planning";
 import { formatSeconds } from "../progress";
 import { renderOutputs } from "../render-outputs";
 import type { Report } from "../report";
-import { openForChange, withSession, type OpenedStack, type Session } from "../session";
+import { decryptSettings, openForChange, withSession, type OpenedStack, type Session } from "../session";
 import { resolveSettings, saveChanges, type RunSettings } from "../settings";
 import { hideSecrets, readOutputs } from "../stack-outputs";
 import type { ChangeOptions } from "./options";
@@ -19,7 +19,7 @@ export interface UpOptions extends ChangeOptions {
 export async function up(options: UpOptions, console: Console): Promise<Report> {
   return withSession("up", options, console, async (session) => {
     const { environment, interruption } = session;
-    const run = resolveSettings(environment, options, console.say);
+    const run = resolveSettings(environment, options, console.say, await decryptSettings(session));
     const prepared = await interruption.guard(prepareHost(run.settings, environment.name));
     console.say(renderForStream(prepared.plan, process.stderr));
     await interruption.guard(confirm(`Apply to environment ${environment.name}?`, console, options.yes));
