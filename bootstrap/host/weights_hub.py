@@ -1,5 +1,6 @@
 """
-Fetches a model from the hub with its own client, huggingface_hub of the runtime's environment; resumes what was cut.
+Fetches a model from the hub with the hub's own client, huggingface_hub of the runtime's environment. The client
+resumes in the middle of a file as long as it runs; after that, files that are complete are not fetched again.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def download(model: str, revision: str, token: str | None, folder: Path) -> None
     Raises Unreachable when no hub answers; ends the step with its own message for a gated model, a missing one, a
     full disk.
     """
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ.update({"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})
     os.environ.pop("HF_HUB_OFFLINE", None)
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub import errors as hub
@@ -69,6 +70,9 @@ def download(model: str, revision: str, token: str | None, folder: Path) -> None
         # The client's network errors changed between its versions (requests, httpx): what is left is the network.
         raise Unreachable(_first_line(error)) from error
 
+    # Parts of files that a killed fetch left. The client gives each part a new name, so it never takes them up again.
+    for part in (folder / ".cache").rglob("*.incomplete"):
+        part.unlink(missing_ok=True)
     names = {file.rfilename: file.size or 0 for file in info.siblings or []}
     ignored = list(IGNORED)
     if any(name.endswith(".safetensors") for name in names):
