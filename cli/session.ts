@@ -19,6 +19,8 @@ export interface Session {
   readonly backend: Backend;
   readonly interruption: Interruption;
   readonly console: Console;
+  /** What an interruption must undo beside the usual; added to while the command runs. */
+  readonly afterInterruption: (() => Promise<void>)[];
 }
 
 /**
@@ -36,29 +38,28 @@ export async function withSession<Result>(
   const home = openHome();
   const interruption = new Interruption(console.say);
   const lock = OperationLock.take(environment.folder, command, console.say);
+  const session: Session = { home, environment, backend, interruption, console, afterInterruption: [] };
   try {
-    return await work({ home, environment, backend, interruption, console });
+    return await work(session);
   } catch (error) {
-    if (interruption.isRequested) await endEverything(environment, backend, console);
+    if (interruption.isRequested) await endEverything(session);
     throw interruption.isRequested ? new Interrupted() : error;
   } finally {
     lock.release();
   }
 }
 
-/** After an interruption: no engine, no lock of it, no detached work on the host. Services that run already stay. */
-async function endEverything(environment: Environment, backend: Backend, console: Console): Promise<void> {
+/** After an interruption: no engine, no lock of it, no detached work on the host. */
+async function endEverything({ environment, backend, console, afterInterruption }: Session): Promise<void> {
   try {
     await killEngine();
     await clearStaleLocks(backend, environment, console.say);
     await stopWork({ kind: "local" }, environment.name, console.say);
-    console.say(
-      "interrupted: nothing goes on. `tandem up` continues where this ended, `tandem destroy` takes all away",
-    );
+    for (const undo of afterInterruption) await undo();
+    console.say("interrupted: nothing goes on. Continue with `tandem up`, take all away with `tandem destroy`");
   } catch (error) {
-    console.say(
-      `interrupted, but not everything could be ended: ${messageOf(error)} — fix: tandem destroy --env ${environment.name}`,
-    );
+    const fix = `tandem destroy --env ${environment.name}`;
+    console.say(`interrupted, but not everything could be ended: ${messageOf(error)} — fix: ${fix}`);
   }
 }
 

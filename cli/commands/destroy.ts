@@ -28,7 +28,7 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
     await interruption.guard(confirm(`Take away everything of environment ${environment.name}?`, console, options.yes));
     const steps = await interruption.guard(readChecks(HOST, environment.name));
     const hadStack = options.forget ? forgetStack(session.backend, environment.name) : await destroyStack(session);
-    await sweepHost(HOST, environment.name, console.say);
+    await interruption.guard(sweepHost(HOST, environment.name, console.say));
     forgetPlan(environment);
     const didSomething = hadStack || steps.length > 0;
     return success({ destroyed: didSomething, kept: keptFolders(session) }, describe(didSomething, session));
@@ -51,7 +51,7 @@ async function destroyStack(session: Session): Promise<boolean> {
   } catch (error) {
     if (interruption.isRequested || !(error instanceof CommandError)) throw error;
     console.say(`${error.message}\ntaking it back on the host itself, whatever the state says`);
-    await sweepHost(HOST, environment.name, console.say);
+    await interruption.guard(sweepHost(HOST, environment.name, console.say));
     await runOperation("destroy", { ...opened, interruption, console });
   }
   await removeStack(opened, environment.name);

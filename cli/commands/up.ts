@@ -1,3 +1,5 @@
+import type { Prepared } from "../../bootstrap/runner/prepare";
+import { undoStep } from "../../bootstrap/runner/step";
 import { confirm, type Console } from "../console";
 import { CommandError, EXIT } from "../exit";
 import { keepPlan } from "../last-plan";
@@ -25,9 +27,21 @@ export async function up(options: UpOptions, console: Console): Promise<Report> 
     await interruption.guard(confirm(`Apply to environment ${environment.name}?`, console, options.yes));
     const opened = await openWithProgram(session, run);
     keepPlan(environment, prepared.plan);
+    if (!wasServing(prepared)) session.afterInterruption.push(() => endUnfinishedService(session));
     const result = await runOperation("up", { ...opened, interruption, console });
     return reportUp(session, options, opened.log.path, result);
   });
+}
+
+/** Whether the host had a proven service of this environment before this run. */
+function wasServing({ host }: Prepared): boolean {
+  return host.checks.some(({ step, holds }) => step === "proof" && holds);
+}
+
+/** A service that never answered is of no use to anybody, and nobody would know that it is there. */
+async function endUnfinishedService({ environment, console }: Session): Promise<void> {
+  const request = { target: { kind: "local" }, stack: environment.name, values: {}, timeoutSeconds: 60 } as const;
+  await undoStep({ ...request, step: "serving" }, { onProgress: console.say });
 }
 
 /** Opens the stack, saves what the command line said, and hands the program what holds for this run only. */

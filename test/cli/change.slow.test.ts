@@ -71,7 +71,7 @@ describe("changing an environment with the real engine", () => {
       await run.says("work: working");
       run.process.kill(signal);
       const { status, stderr } = await run.ended;
-      expect(stderr).toContain("interrupted: no step goes on");
+      expect(stderr).toContain("interrupted: nothing goes on");
       expect(status).toBe(130);
       expect(engines()).toEqual([]);
       expect(home.pulumiLocks()).toEqual([]);
