@@ -52,7 +52,10 @@ describe("work.sh stop", () => {
     const answer = answerOf(host.start(["apply", "probe"], { document: { lines: 90, sleep: "0.2", child: marker() } }));
     await until("the child runs", () => processesWith(marker()).length > 0);
     expect(await host.run(["stop"])).toMatchObject({ code: 0, stderr: "stopping probe\n" });
-    expect(await answer).toMatchObject({ code: 143, stderr: expect.stringContaining("stopped on request, while doing: line") as string });
+    expect(await answer).toMatchObject({
+      code: 143,
+      stderr: expect.stringContaining("stopped on request, while doing: line") as string,
+    });
     expect(processesWith(marker())).toEqual([]);
   });
 });

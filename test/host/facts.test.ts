@@ -97,7 +97,9 @@ describe("facts.sh", () => {
   it("takes the slowest link of any two GPUs, and peer access only when all have it", async () => {
     const matrix = String.raw`\tGPU0\tGPU1\tGPU2\nGPU0\t X \tNV18\tSYS\nGPU1\tNV18\t X \tPHB\nGPU2\tSYS\tPHB\t X \n`;
     const peers = String.raw` \tGPU0\tGPU1\n GPU0\tX\tCNS\n GPU1\tCNS\tX\n`;
-    installRecordedDriver(`case "$*" in "topo -m") printf '${matrix}'; exit ;; "topo -p2p r") printf '${peers}'; exit ;; esac`);
+    installRecordedDriver(
+      `case "$*" in "topo -m") printf '${matrix}'; exit ;; "topo -p2p r") printf '${peers}'; exit ;; esac`,
+    );
     expect(await facts()).toMatchObject({ gpuLink: "pcie-socket", peerAccess: false });
   });
 

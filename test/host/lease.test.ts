@@ -35,7 +35,9 @@ describe("the lease", () => {
     const values = { TANDEM_EXCLUSIVE: "1" };
     const refused = await host.run(["apply", "lease"], { values });
     expect(refused.code).toBe(30);
-    expect(refused.stderr).toMatch(/^this host is taken by the stack unit-test, since \S+, by ada@laptop — fix: destroy/);
+    expect(refused.stderr).toMatch(
+      /^this host is taken by the stack unit-test, since \S+, by ada@laptop — fix: destroy/,
+    );
     expect((await host.run(["apply", "lease"])).code).toBe(0);
     await host.run(["sweep"]);
     host.environment["TANDEM_STACK"] = host.stack;

@@ -9,7 +9,12 @@ const COMMIT = "a".repeat(40);
  * fetches a model. Answers are in the form that huggingface_hub 2.4 reads; that client is what the tests run against it.
  */
 export class ModelHub {
-  readonly requests: { readonly method: string; readonly path: string; readonly token?: string; readonly range?: string }[] = [];
+  readonly requests: {
+    readonly method: string;
+    readonly path: string;
+    readonly token?: string;
+    readonly range?: string;
+  }[] = [];
   /** How many times the connection ends in the middle of the weights, as with a cut line. */
   cuts = 0;
   private readonly server = createServer((request, response) => this.answer(request, response));
@@ -34,18 +39,20 @@ export class ModelHub {
       token: request.headers.authorization,
       range: request.headers.range,
     });
-    const refuse = (status: number, code: string) => response.writeHead(status, { "x-error-code": code }).end();
-    const [, model, rest] = /^\/api\/models\/([^/]+\/[^/]+)\/(.*)$/.exec(pathname) ?? [];
-    if (model === "acme/open" && rest === `revision/main`) return this.json(response, this.description(false));
-    if (model === "acme/open" && rest?.startsWith("revision/")) {
-      return rest.endsWith(COMMIT) ? this.json(response, this.description(false)) : void refuse(404, "RevisionNotFound");
-    }
-    if (model === "acme/open" && rest?.startsWith("tree/")) return this.json(response, this.tree());
-    if (model === "acme/gated" && rest?.startsWith("revision/")) return this.json(response, this.description(true));
-    if (model === "acme/gated") return void refuse(403, "GatedRepo");
+    const [, model, rest = ""] = /^\/api\/models\/([^/]+\/[^/]+)\/(.*)$/.exec(pathname) ?? [];
     const file = /^\/acme\/open\/resolve\/[^/]+\/(.*)$/.exec(pathname)?.[1] ?? "";
-    if (this.files[file] !== undefined) return this.file(request, response, file, this.files[file]);
-    refuse(404, "RepoNotFound");
+    const content = this.files[file];
+    if (content !== undefined) this.file(request, response, file, content);
+    else if (model === "acme/open") this.open(response, rest);
+    else if (model === "acme/gated" && rest.startsWith("revision/")) this.json(response, this.description(true));
+    else if (model === "acme/gated") refuse(response, 403, "GatedRepo");
+    else refuse(response, 404, "RepoNotFound");
+  }
+
+  private open(response: ServerResponse, rest: string): void {
+    if (rest === "revision/main" || rest === `revision/${COMMIT}`) this.json(response, this.description(false));
+    else if (rest.startsWith("tree/")) this.json(response, this.tree());
+    else refuse(response, 404, "RevisionNotFound");
   }
 
   private description(gated: boolean): unknown {
@@ -81,6 +88,11 @@ export class ModelHub {
     this.cuts--;
     response.write(part.subarray(0, part.length / 2), () => setTimeout(() => response.destroy(), 100));
   }
+}
+
+/** The hub names its reason in a header. */
+function refuse(response: ServerResponse, status: number, code: string): void {
+  response.writeHead(status, { "x-error-code": code }).end();
 }
 
 function sha1(content: Buffer): string {

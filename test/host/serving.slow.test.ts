@@ -44,7 +44,8 @@ beforeAll(async () => {
   tiny = path.join(host.root, "tiny");
   mkdirSync(tiny);
   execFileSync(python, ["-c", MAKE_TINY, tiny], { stdio: "pipe", env: { ...process.env, HF_HUB_OFFLINE: "1" } });
-  for (const name of ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]) copyFileSync(path.join(smol, name), path.join(tiny, name));
+  for (const name of ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+    copyFileSync(path.join(smol, name), path.join(tiny, name));
   port = await freePort();
 });
 afterAll(() => host.close());
@@ -61,7 +62,11 @@ function servingDocument(model: string, more: readonly string[] = [], env: Recor
   return { argv, env: { ...fixed, ...env }, port, startupSeconds: STARTUP_SECONDS, stopSeconds: 30 };
 }
 
-function serving(document: unknown): { document: unknown; secrets: Record<string, string>; values: Record<string, string> } {
+function serving(document: unknown): {
+  document: unknown;
+  secrets: Record<string, string>;
+  values: Record<string, string>;
+} {
   return { document, secrets: { apiKey: API_KEY }, values: { TANDEM_TIMEOUT_SECONDS: "300", TANDEM_REPAIR: "#1" } };
 }
 
@@ -88,13 +93,25 @@ describe("serving on this machine", () => {
   it("starts a real model, proves it, keeps its key to itself, changes nothing twice, is repaired, and goes", async () => {
     const document = servingDocument(smol, ["--max-model-len", "512"]);
     const first = await started(document);
-    for (const line of ["starting vLLM", "loading weights 100 %", /KV cache [\d,]+ tokens/, /vLLM is ready after [\d.]+ s/]) {
+    for (const line of [
+      "starting vLLM",
+      "loading weights 100 %",
+      /KV cache [\d,]+ tokens/,
+      /vLLM is ready after [\d.]+ s/,
+    ]) {
       expect(first.stderr).toMatch(line);
     }
 
     const proof = await proven();
     expect(proof.generated.text).toContain("Paris");
-    expect(proof).toMatchObject({ models: [MODEL], maxModelLen: 512, tensorParallel: 1, replicas: 1, gpus: [], unitId: first.unitId });
+    expect(proof).toMatchObject({
+      models: [MODEL],
+      maxModelLen: 512,
+      tensorParallel: 1,
+      replicas: 1,
+      gpus: [],
+      unitId: first.unitId,
+    });
     expect(proof.workers).toHaveLength(1);
     expect(proof.kvCacheTokens).toBeGreaterThan(512);
     expect(proof.tokensPerSecond).toBeGreaterThan(0);
@@ -116,9 +133,25 @@ describe("serving on this machine", () => {
   /** Kills the API server: the supervisor starts it again, and what was proven of the old process counts no more. */
   async function expectRepair(before: Serving): Promise<void> {
     process.kill(before.pid, "SIGKILL");
-    await until("the drift shows", () => !read(path.join(host.stackDir, "units/serving/status.json")).includes(before.unitId), 30);
-    expect(await checkOf("proof")).toMatchObject({ holds: false, reason: expect.stringMatching(/started again|not running/) as string });
-    await until("vLLM answers again", () => /Application startup complete/.test(read(before.logPath).split(/starting it again/).at(-1) ?? ""), STARTUP_SECONDS);
+    await until(
+      "the drift shows",
+      () => !read(path.join(host.stackDir, "units/serving/status.json")).includes(before.unitId),
+      30,
+    );
+    expect(await checkOf("proof")).toMatchObject({
+      holds: false,
+      reason: expect.stringMatching(/started again|not running/) as string,
+    });
+    await until(
+      "vLLM answers again",
+      () =>
+        /Application startup complete/.test(
+          read(before.logPath)
+            .split(/starting it again/)
+            .at(-1) ?? "",
+        ),
+      STARTUP_SECONDS,
+    );
     const answer = await proven();
     expect(answer.unitId).not.toBe(before.unitId);
     expect(answer.generated.text).toContain("Paris");
@@ -130,7 +163,9 @@ describe("serving on this machine", () => {
     for (const name of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
       expect(read(`/proc/${name}/cmdline`), `command line of ${name}`).not.toContain(API_KEY);
     }
-    const files = readdirSync(host.hostDir, { recursive: true, encoding: "utf8" }).map((name) => path.join(host.hostDir, name));
+    const files = readdirSync(host.hostDir, { recursive: true, encoding: "utf8" }).map((name) =>
+      path.join(host.hostDir, name),
+    );
     const holding = files.filter((file) => statSync(file).isFile() && read(file).includes(API_KEY));
     expect(holding.map((file) => path.basename(file))).toEqual(["secret.json"]);
     for (const file of files) expect(statSync(file).mode & 0o077, file).toBe(0);
@@ -152,7 +187,10 @@ describe("serving on this machine", () => {
     const attached = answerOf(second);
     await new Promise((resolve) => second.stderr?.once("data", resolve));
     expect((await host.run(["stop"])).code).toBe(0);
-    expect(await attached).toMatchObject({ code: 143, stderr: expect.stringContaining("already being done, attaching") as string });
+    expect(await attached).toMatchObject({
+      code: 143,
+      stderr: expect.stringContaining("already being done, attaching") as string,
+    });
     const third = await started(document);
     expect(third.stderr).toContain("vLLM is starting already");
     expect(read(log).match(/tandem: .* started process/g)).toHaveLength(1);
@@ -164,7 +202,9 @@ describe("serving that can't start", () => {
     const document = servingDocument(smol, ["--max-model-len", "512", "--tensor-parallel-size", "2"]);
     const answer = await host.run(["apply", "serving"], serving(document));
     expect(answer.code).toBe(32);
-    expect(answer.stderr).toContain("root cause: Total number of attention heads (9) must be divisible by tensor parallel size (2).\n");
+    expect(answer.stderr).toContain(
+      "root cause: Total number of attention heads (9) must be divisible by tensor parallel size (2).\n",
+    );
     const log = /^log: (.*)$/m.exec(answer.stderr)?.[1] ?? "";
     expect(read(log)).toContain("must be divisible by tensor parallel size");
     expect(processesWith("units/serving")).toEqual([]);
@@ -176,7 +216,9 @@ describe("serving that can't start", () => {
     try {
       const answer = await host.run(["apply", "serving"], serving(servingDocument(tiny, ["--max-model-len", "256"])));
       expect(answer.code).toBe(31);
-      expect(answer.stderr).toMatch(new RegExp(`^port ${port} is taken by process ${process.pid} .*node.* — fix: stop it, or choose another port`));
+      expect(answer.stderr).toMatch(
+        new RegExp(`^port ${port} is taken by process ${process.pid} .*node.* — fix: stop it, or choose another port`),
+      );
     } finally {
       server.close();
     }
@@ -185,7 +227,10 @@ describe("serving that can't start", () => {
   it("is ended when it is not ready in time", async () => {
     const document = { ...servingDocument(tiny, ["--max-model-len", "256"]), startupSeconds: 2 };
     const answer = await host.run(["apply", "serving"], serving(document));
-    expect(answer).toMatchObject({ code: 124, stderr: expect.stringContaining("vLLM was not ready after 2 s") as string });
+    expect(answer).toMatchObject({
+      code: 124,
+      stderr: expect.stringContaining("vLLM was not ready after 2 s") as string,
+    });
     expect(processesWith("units/serving")).toEqual([]);
   });
 });

@@ -50,8 +50,18 @@ const log = () => read(path.join(folder(), "log"));
 const FAMILY = `sleep 600 & setsid sleep 601 & (setsid sh -c 'setsid sleep 602 & setsid sh -c "trap : TERM; while :; do sleep 1; done"' &)`;
 
 async function start(script: string, more: Record<string, unknown> = {}, python = "python3"): Promise<Started> {
-  const document = { argv: ["/bin/sh", "-c", `: ${marker}; ${script}`], env: { PATH: process.env["PATH"] }, port: 0, stopSeconds: 1, ...more };
-  const answer = await host.run(["apply", "svc"], { document, values: { TANDEM_PYTHON: python }, secrets: { SECRET: "canary-in-unit" } });
+  const document = {
+    argv: ["/bin/sh", "-c", `: ${marker}; ${script}`],
+    env: { PATH: process.env["PATH"] },
+    port: 0,
+    stopSeconds: 1,
+    ...more,
+  };
+  const answer = await host.run(["apply", "svc"], {
+    document,
+    values: { TANDEM_PYTHON: python },
+    secrets: { SECRET: "canary-in-unit" },
+  });
   expect(answer).toMatchObject({ code: 0 });
   return JSON.parse(answer.stdout) as Started;
 }
@@ -109,7 +119,10 @@ describe("a unit", () => {
 
   it("leaves nothing after a sweep even when supervisor and keeper are killed in one blow", async () => {
     const port = await freePort();
-    const { keeperPid, supervisorPid } = await start(`${FAMILY}; exec python3 -m http.server --bind 127.0.0.1 ${port}`, { port });
+    const { keeperPid, supervisorPid } = await start(
+      `${FAMILY}; exec python3 -m http.server --bind 127.0.0.1 ${port}`,
+      { port },
+    );
     await until("the family is there", () => stackProcesses().length >= 7);
     process.kill(supervisorPid, "SIGKILL");
     process.kill(keeperPid, "SIGKILL");

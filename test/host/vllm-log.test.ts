@@ -9,7 +9,9 @@ function python(code: string, input: string): string {
 
 const rootCause = (log: string) => python("print(root_cause(sys.stdin.read().splitlines()))", log);
 const progress = (log: string) =>
-  python("p = Progress()\nfor line in sys.stdin.read().splitlines():\n  t = p.tell(line)\n  if t: print(t)", log).split("\n");
+  python("p = Progress()\nfor line in sys.stdin.read().splitlines():\n  t = p.tell(line)\n  if t: print(t)", log).split(
+    "\n",
+  );
 
 // HEADS as vLLM 0.32.0 (CPU) printed it, shortened; the other two set messages seen on 2 × H100 into the same form.
 const HEADS = `
@@ -35,12 +37,32 @@ const WORKER = `
 
 describe("the root cause of a failed start", () => {
   it.each([
-    ["a reason that pydantic wraps", HEADS, "Total number of attention heads (9) must be divisible by tensor parallel size (2)."],
-    ["the engine's exception, not the server's", ENGINE, "ValueError: Free memory on device cuda:0 (3.1/79.18 GiB) on startup is less than desired GPU memory utilization (0.4, 31.67 GiB)."],
-    ["the worker's exception, not the engine's", WORKER, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."],
+    [
+      "a reason that pydantic wraps",
+      HEADS,
+      "Total number of attention heads (9) must be divisible by tensor parallel size (2).",
+    ],
+    [
+      "the engine's exception, not the server's",
+      ENGINE,
+      "ValueError: Free memory on device cuda:0 (3.1/79.18 GiB) on startup is less than desired GPU memory utilization (0.4, 31.67 GiB).",
+    ],
+    [
+      "the worker's exception, not the engine's",
+      WORKER,
+      "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+    ],
     ["a taken port", "OSError: [Errno 98] Address already in use\n", "OSError: [Errno 98] Address already in use"],
-    ["an unknown option", "api_server.py: error: unrecognized arguments: --nope", "api_server.py: error: unrecognized arguments: --nope"],
-    ["a program that can't be started", "tandem: can't start /x/python: [Errno 2] No such file", "tandem: can't start /x/python: [Errno 2] No such file"],
+    [
+      "an unknown option",
+      "api_server.py: error: unrecognized arguments: --nope",
+      "api_server.py: error: unrecognized arguments: --nope",
+    ],
+    [
+      "a program that can't be started",
+      "tandem: can't start /x/python: [Errno 2] No such file",
+      "tandem: can't start /x/python: [Errno 2] No such file",
+    ],
     ["nothing, when there is none", "INFO all is well\n", ""],
   ])("is %s", (_what, log, cause) => {
     expect(rootCause(log)).toBe(cause);

@@ -35,7 +35,11 @@ afterEach(async () => {
 
 function apply(model: string, more: Record<string, unknown> = {}): Promise<Answer> {
   const document = { source: "auto", model, revision: "main", python, fallbackPackage: false, ...more };
-  return host.run(["apply", "weights"], { document, values: { TANDEM_REPAIR: "#1" }, secrets: { hubToken: "hf_canary_token" } });
+  return host.run(["apply", "weights"], {
+    document,
+    values: { TANDEM_REPAIR: "#1" },
+    secrets: { hubToken: "hf_canary_token" },
+  });
 }
 
 const folder = () => path.join(host.root, "cache/models/acme--open/main");
@@ -74,7 +78,8 @@ describe("weights from the hub", () => {
     expect(await host.check()).toMatchObject([{ holds: true }]);
   });
 
-  const weightsAsked = () => hub.requests.filter(({ path: asked, method }) => method === "GET" && asked.endsWith(".safetensors"));
+  const weightsAsked = () =>
+    hub.requests.filter(({ path: asked, method }) => method === "GET" && asked.endsWith(".safetensors"));
 
   it("go on in the middle of a file when the line is cut for a moment", async () => {
     hub.cuts = 1;
@@ -91,7 +96,9 @@ describe("weights from the hub", () => {
     expect(await apply("acme/open")).toMatchObject({ code: 0 });
     const fetched = hub.requests.filter(({ method, path: asked }) => method === "GET" && asked.includes("/resolve/"));
     expect(fetched.map(({ path: asked }) => path.basename(asked))).toEqual(["model.safetensors"]);
-    expect(readdirSync(folder(), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".incomplete"))).toEqual([]);
+    expect(
+      readdirSync(folder(), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".incomplete")),
+    ).toEqual([]);
   });
 
   it("of a gated model, of no model, of no revision and without a network fail with messages of their own", async () => {
@@ -101,10 +108,14 @@ describe("weights from the hub", () => {
     await hub.stop();
     const offline = await apply("acme/other");
     expect([gated, missing, revision, offline].map(({ code }) => code)).toEqual([21, 22, 22, 23]);
-    expect(gated.stderr).toContain("the model acme/gated is gated and this account has no access — fix: accept its licence");
+    expect(gated.stderr).toContain(
+      "the model acme/gated is gated and this account has no access — fix: accept its licence",
+    );
     expect(missing.stderr).toContain("the hub knows no such model — got acme/missing — fix: check the spelling");
     expect(revision.stderr).toContain("the hub knows no such revision of acme/open — got v9");
-    expect(offline.stderr).toMatch(/the hub can't be reached \(.*\) and acme\/other is not in the cache — fix: connect/);
+    expect(offline.stderr).toMatch(
+      /the hub can't be reached \(.*\) and acme\/other is not in the cache — fix: connect/,
+    );
   });
 });
 

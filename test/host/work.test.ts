@@ -126,7 +126,9 @@ describe("secrets", () => {
     }
     expect((await answer).code).toBe(0);
     const { createHash } = await import("node:crypto");
-    const expected = createHash("sha256").update(JSON.stringify({ apiKey: secret })).digest("hex");
+    const expected = createHash("sha256")
+      .update(JSON.stringify({ apiKey: secret }))
+      .digest("hex");
     expect(read(filesOf("secret-digest")).trim()).toBe(expected);
     for (const file of allFiles(host.hostDir)) expect(read(file), file).not.toContain(secret);
   });
@@ -138,7 +140,10 @@ describe("secrets", () => {
   });
 
   it("of the client's own environment do not reach the work", async () => {
-    Object.assign(host.environment, { PULUMI_CONFIG_PASSPHRASE: "passphrase-canary", AWS_SECRET_ACCESS_KEY: "aws-canary" });
+    Object.assign(host.environment, {
+      PULUMI_CONFIG_PASSPHRASE: "passphrase-canary",
+      AWS_SECRET_ACCESS_KEY: "aws-canary",
+    });
     const child = host.start(["apply", "probe"], { document: { lines: 3, sleep: "0.3", child: marker() } });
     const answer = answerOf(child);
     await until("the child runs", () => processesWith(marker()).length > 0);
