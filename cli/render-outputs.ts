@@ -80,7 +80,7 @@ function renderUse({ plan }: Outputs, environmentName: string): string[] {
     "Ask it:",
     `  eval "$(${tandem} outputs${flag} --env-vars)"`,
     `  curl -s "$TANDEM_BASE_URL/chat/completions" -H "Authorization: Bearer $TANDEM_API_KEY" -H 'Content-Type: application/json' \\`,
-    `    -d '{"model": "${plan.servedModelName}", "messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}'`,
+    `    -d '{"model": "${plan.servedModelName}", "messages": [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}], "temperature": 0}'`,
     `Then: ${tandem} status${flag}, ${tandem} logs${flag} -f, ${tandem} destroy${flag}`,
   ];
 }

@@ -2,7 +2,7 @@ import { compareProof, type Check } from "../../plan/compare";
 import type { Plan } from "../../plan/plan";
 import type { Proof } from "../../plan/proof";
 import { applyStep, StepError, type StepOptions } from "./step";
-import type { HostTarget, StepRequest } from "./request";
+import type { StepRequest } from "./request";
 
 /** What the proof step gives: the measured truth, and how it compares with the plan. */
 export interface ProofResult {
@@ -12,13 +12,10 @@ export interface ProofResult {
   readonly provenAt: string;
 }
 
-export interface ProofRequestArgs {
-  readonly target: HostTarget;
-  readonly stack: string;
+interface ProofDocumentArgs {
   readonly plan: Plan;
   /** Name that clients call the model by. */
   readonly servedModelName: string;
-  readonly apiKey: string;
   /** Id of the serving unit's present run; another id means that the proof is due again. */
   readonly unitId?: string;
 }
@@ -27,11 +24,7 @@ export interface ProofRequestArgs {
 const TOKEN_DEADLINE_SECONDS = 120;
 
 /** The document of the proof step; the runner compares with `plan`, the host's script reads the rest. */
-export function proofDocument({
-  plan,
-  servedModelName,
-  unitId,
-}: Omit<ProofRequestArgs, "target" | "stack" | "apiKey">) {
+export function proofDocument({ plan, servedModelName, unitId }: ProofDocumentArgs) {
   return {
     baseUrl: `http://127.0.0.1:${plan.port}`,
     model: servedModelName,
@@ -46,20 +39,6 @@ export function proofDocument({
 
 /** Limit of the whole proof step, in seconds: a token, a measured stream and the look at the GPUs. */
 export const PROOF_TIMEOUT_SECONDS = TOKEN_DEADLINE_SECONDS + 120;
-
-/** Proves a serving unit now: the same step that `up` runs. */
-export function proveNow(args: ProofRequestArgs, options: StepOptions): Promise<ProofResult> {
-  const request: StepRequest = {
-    target: args.target,
-    stack: args.stack,
-    step: "proof",
-    values: {},
-    document: proofDocument(args),
-    secrets: { apiKey: args.apiKey },
-    timeoutSeconds: PROOF_TIMEOUT_SECONDS,
-  };
-  return measure(request, args.plan, options);
-}
 
 /**
  * Applies a proof step and compares what it measured with the plan in its document.

@@ -1,6 +1,6 @@
 // Asks the served model a question and prints the answer as it comes.
 //   eval "$(tandem outputs --env-vars)"
-//   npm install && node chat.ts "What is the capital of France?"
+//   npm install && node chat.ts "What is the capital of France? Answer in one sentence."
 import OpenAI from "openai";
 
 const { TANDEM_BASE_URL: baseURL, TANDEM_API_KEY: apiKey, TANDEM_MODEL: model } = process.env;
@@ -9,7 +9,7 @@ if (!baseURL || !apiKey || !model) {
   process.exit(2);
 }
 
-const question = process.argv.slice(2).join(" ") || "What is the capital of France?";
+const question = process.argv.slice(2).join(" ") || "What is the capital of France? Answer in one sentence.";
 const answer = await new OpenAI({ baseURL, apiKey }).chat.completions.create({
   model,
   messages: [{ role: "user", content: question }],

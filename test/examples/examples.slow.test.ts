@@ -6,7 +6,7 @@ import { served } from "../fixtures/served";
 
 const run = promisify(execFile);
 const examples = path.resolve(__dirname, "../../examples");
-const QUESTION = "What is the capital of France?";
+const QUESTION = "What is the capital of France? Answer in one sentence.";
 
 describe("the examples, against the served model", () => {
   let environment: NodeJS.ProcessEnv;
