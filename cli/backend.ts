@@ -44,12 +44,12 @@ export function savedBackend(environment: Environment): string | undefined {
 }
 
 /** The project file of the environment; it remembers a backend other than our own. */
-export function projectSettings(backend: Backend): string {
+export function projectSettings(backend: Backend | undefined): string {
   return stringify({
     name: PROJECT,
     description: "Made by tandem; the settings are in the file beside it.",
     runtime: "nodejs",
-    ...(backend.source === "default" ? {} : { backend: { url: backend.url } }),
+    ...(backend === undefined || backend.source === "default" ? {} : { backend: { url: backend.url } }),
   });
 }
 

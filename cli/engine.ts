@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type {
   ConcurrentUpdateError,
@@ -39,6 +39,8 @@ export interface EngineArgs {
   readonly environment: Environment;
   readonly backend: Backend;
   readonly say: (line: string) => void;
+  /** Remember the backend for the next runs; only `up` does. */
+  readonly keepBackend?: boolean;
 }
 
 /**
@@ -46,12 +48,15 @@ export interface EngineArgs {
  * need it come here.
  * @throws CommandError when no engine can be had; says what to install
  */
-export async function openEngine({ home, environment, backend, say }: EngineArgs): Promise<Engine> {
+export async function openEngine({ home, environment, backend, say, keepBackend }: EngineArgs): Promise<Engine> {
   const { ensureEngine } = await import("../bootstrap/engine/index.js");
   const engine = await ensureEngine({ log: say });
   const { LocalWorkspace, PulumiCommand } = await import("@pulumi/pulumi/automation/index.js");
   const passphrase = openPassphrase(home, hasSecrets(environment), say);
-  writeFileSync(projectFile(environment), projectSettings(backend), { mode: 0o600 });
+  const project = projectFile(environment);
+  if (keepBackend === true || !existsSync(project)) {
+    writeFileSync(project, projectSettings(keepBackend === true ? backend : undefined), { mode: 0o600 });
+  }
   const workspace = await LocalWorkspace.create({
     workDir: environment.folder,
     pulumiCommand: inOwnSession(await PulumiCommand.get({ root: engine.root, skipVersionCheck: true })),

@@ -80,7 +80,8 @@ export function wrongPassphrase(source: string, settingsFile: string): CommandEr
   return new CommandError(
     `the passphrase does not fit this environment's secrets — it came from ${source}\n` +
       `  They were encrypted with another one (the salt is in ${settingsFile}); nothing was changed.\n` +
-      `  fix: put the passphrase of the first \`tandem up\` back there, or unset PULUMI_CONFIG_PASSPHRASE(_FILE) if another was meant.`,
+      `  fix: put the passphrase of the first \`tandem up\` back there, or unset PULUMI_CONFIG_PASSPHRASE(_FILE) if another was meant.\n` +
+      `  If it is lost for good: tandem destroy --forget`,
     EXIT.usage,
   );
 }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 
 /** A process that can't be mistaken for a later one with the same number. */
 export interface ProcessIdentity {
@@ -85,4 +85,12 @@ export async function waitForEnd(processIds: readonly number[], limitSeconds: nu
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   return true;
+}
+
+/** Asks this process's own children to end; those of a download or a build would go on for minutes. */
+export function endChildren(): void {
+  const list = `/proc/self/task/${process.pid}/children`;
+  // Only Linux can tell, and not in every build.
+  const children = existsSync(list) ? readFileSync(list, "utf8") : "";
+  for (const processId of children.trim().split(" ").filter(Boolean)) signalProcess(Number(processId), "SIGTERM");
 }

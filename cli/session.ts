@@ -9,6 +9,7 @@ import { messageOf } from "./exit";
 import { openHome, type Home } from "./home";
 import { Interrupted, Interruption } from "./interruption";
 import { OperationLock } from "./operation-lock";
+import { endChildren } from "./processes";
 import { RunLog } from "./run-log";
 import { SettingsFile } from "./settings-file";
 
@@ -53,6 +54,7 @@ export async function withSession<Result>(
 async function endEverything({ environment, backend, console, afterInterruption }: Session): Promise<void> {
   try {
     await killEngine();
+    endChildren();
     await clearStaleLocks(backend, environment, console.say);
     await stopWork({ kind: "local" }, environment.name, console.say);
     for (const undo of afterInterruption) await undo();
@@ -85,13 +87,19 @@ export async function openForChange(session: Session, options: OpenOptions): Pro
   const { home, environment, backend, interruption, console } = session;
   sayBackendChange(session);
   makeWorkspace(home, environment);
-  const engine = await interruption.guard(openEngine({ home, environment, backend, say: console.say }));
+  const keepBackend = options.command === "up";
+  const engine = await interruption.guard(openEngine({ home, environment, backend, say: console.say, keepBackend }));
   console.say(`engine: ${engine.summary}`);
   await clearStaleLocks(backend, environment, console.say);
   const stack = await interruption.guard(openStack(engine, options.program, options.create));
   if (stack === undefined) return undefined;
   await interruption.guard(clearPendingOperations(engine, stack, console.say));
   return { engine, stack, log: new RunLog(environment.logs, options.command) };
+}
+
+/** The stack leaves the backend; its settings file stays for the next `up`. */
+export async function removeStack({ engine }: OpenedStack, name: string): Promise<void> {
+  await engine.workspace.removeStack(name, { preserveConfig: true });
 }
 
 /**

@@ -66,6 +66,14 @@ export class SettingsFile {
     }
   }
 
+  /** Drops what is encrypted and how, for a passphrase that is lost. @returns the names of the settings that are gone */
+  forgetSecrets(): string[] {
+    for (const field of ENCRYPTION_FIELDS) this.document.delete(field);
+    const gone = Object.entries(this.rawConfig()).filter(([, value]) => isCiphertext(value));
+    for (const [key] of gone) this.document.deleteIn(["config", key]);
+    return gone.map(([key]) => key.slice(key.indexOf(":") + 1));
+  }
+
   private rawConfig(): Record<string, unknown> {
     return (this.document.toJS() as { config?: Record<string, unknown> } | null)?.config ?? {};
   }

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { readChecks, sweepHost } from "../../bootstrap/runner/host";
@@ -7,7 +8,8 @@ import { CommandError } from "../exit";
 import { forgetPlan } from "../last-plan";
 import { runOperation } from "../operation";
 import { success, type Report } from "../report";
-import { openForChange, withSession, type OpenedStack, type Session } from "../session";
+import { openForChange, removeStack, withSession, type Session } from "../session";
+import { SettingsFile } from "../settings-file";
 import type { CommonOptions } from "./options";
 
 export interface DestroyOptions extends CommonOptions {
@@ -27,12 +29,23 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
     const { environment, interruption } = session;
     await interruption.guard(confirm(`Take away everything of environment ${environment.name}?`, console, options.yes));
     const steps = await interruption.guard(readChecks(HOST, environment.name));
-    const hadStack = options.forget ? forgetStack(session.backend, environment.name) : await destroyStack(session);
+    const hadStack = options.forget ? forget(session) : await destroyStack(session);
     await interruption.guard(sweepHost(HOST, environment.name, console.say));
     forgetPlan(environment);
     const didSomething = hadStack || steps.length > 0;
     return success({ destroyed: didSomething, kept: keptFolders(session) }, describe(didSomething, session));
   });
+}
+
+/** For a passphrase that is lost: nothing that was encrypted with it is needed to go on. @returns whether there was a stack */
+function forget({ backend, environment, console }: Session): boolean {
+  if (existsSync(environment.file)) {
+    const file = SettingsFile.read(environment.file);
+    const gone = file.forgetSecrets();
+    file.write();
+    if (gone.length > 0) console.say(`encrypted settings are forgotten, set them again: ${gone.join(", ")}`);
+  }
+  return forgetStack(backend, environment.name);
 }
 
 /** Takes back what the state lists and removes the stack. @returns whether there was one */
@@ -56,11 +69,6 @@ async function destroyStack(session: Session): Promise<boolean> {
   }
   await removeStack(opened, environment.name);
   return true;
-}
-
-/** The stack leaves the backend; its settings file stays for the next `up`. */
-async function removeStack({ engine }: OpenedStack, name: string): Promise<void> {
-  await engine.workspace.removeStack(name, { preserveConfig: true });
 }
 
 function describe(didSomething: boolean, session: Session): string {

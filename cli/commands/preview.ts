@@ -2,7 +2,7 @@ import type { Console } from "../console";
 import { runOperation, type OperationResult } from "../operation";
 import { prepareHost } from "../planning";
 import { success, type Report } from "../report";
-import { decryptSettings, openForChange, withSession } from "../session";
+import { decryptSettings, openForChange, removeStack, withSession } from "../session";
 import { merge, resolveSettings } from "../settings";
 import { toRawSettings } from "../setting-flags";
 import { CommandError } from "../exit";
@@ -27,7 +27,10 @@ export async function preview(options: ChangeOptions, console: Console): Promise
       create: true,
     });
     if (opened === undefined) throw new CommandError("the stack could not be opened");
+    const wasThere = (await opened.stack.info()) !== undefined;
     const result = await runOperation("preview", { ...opened, interruption, console });
+    // The engine can't preview without a stack: one that was made for that goes again.
+    if (!wasThere) await removeStack(opened, environment.name);
     return success(
       { plan, changes: result.changes, unchanged: result.unchanged, log: opened.log.path },
       describeChanges(result),
