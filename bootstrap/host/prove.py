@@ -19,7 +19,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from prove_processes import count_workers, measure_gpus, processes_below
+from prove_processes import count_workers, measure_gpus, processes_below, with_logged_names
 
 EXIT_LATE = 41
 EXIT_REFUSED = 42
@@ -135,7 +135,7 @@ def main(folder: Path) -> int:
     models = json.loads(service.get("/v1/models"))["data"]
     speed = tokens_per_second(service)
     status = json.loads((folder / "status.json").read_text())
-    processes = processes_below(status["supervisorPid"])
+    processes = with_logged_names(processes_below(status["supervisorPid"]), folder / "log")
     counted = count_workers(processes)
     gpus = measure_gpus(processes, counted["workers"], folder / "gpu-before")
     proof = {

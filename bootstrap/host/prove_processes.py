@@ -2,7 +2,9 @@
 
 vLLM names its processes itself (setproctitle): `VLLM::EngineCore` or `VLLM::EngineCore_DP1` for the engine of a
 replica, `VLLM::Worker`, `VLLM::Worker_TP0`, `VLLM::Worker_DP1_TP0` for its workers. On one GPU an engine has no
-workers and does the work itself. Seen with 0.26 and 0.32. Standard library only, Python 3.9 or newer.
+workers and does the work itself. Seen with 0.26 and 0.32. Where the titles could not be set (seen with 0.26 on a GPU
+host), the names that these processes write before their log lines, `(Worker_TP0 pid=2323)`, say which is which; what is
+counted are the living processes all the same. Standard library only, Python 3.9 or newer.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 ENGINE = re.compile(r"^\S+::EngineCore(?:_DP(?P<replica>\d+))?\b")
 WORKER = re.compile(r"^\S+::Worker(?P<ranks>(?:_[A-Z]+\d+)*)\b")
+LOG_NAME = re.compile(r"^\((\w+) pid=(\d+)\)", re.MULTILINE)
 # A context that the driver frees with a delay; less than any model takes.
 NOISE_MIB = 64
 
@@ -41,6 +44,24 @@ def _title(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def with_logged_names(processes: dict[int, tuple[int, str]], log: Path) -> dict[int, tuple[int, str]]:
+    """
+    The processes with the names of the log in place of titles that are not vLLM's. A worker logs under a shorter name
+    before it knows its rank, so the longest counts.
+    """
+    if any(ENGINE.match(title) for _, title in processes.values()):
+        return processes
+    names: dict[int, str] = {}
+    for file in (log.with_name(f"{log.name}.1"), log):
+        try:
+            text = file.read_text(errors="replace")
+        except OSError:
+            continue
+        for name, pid in LOG_NAME.findall(text):
+            names[int(pid)] = max(names.get(int(pid), ""), name, key=len)
+    return {pid: (parent, f"VLLM::{names[pid]}" if pid in names else title) for pid, (parent, title) in processes.items()}
 
 
 def _rank(ranks: str, kind: str) -> int | None:
