@@ -4,7 +4,10 @@ import {
   activationsGiB,
   adapterSlotsGiB,
   cudaGraphsGiB,
+  fixedParts,
   footprintOfFraction,
+  kvBytesPerToken,
+  totalGiB,
   weightsGiB,
   type ServingShape,
 } from "../../plan/memory-model";
@@ -21,6 +24,7 @@ interface Row {
   readonly fraction?: number;
   readonly cudaTotalGiB?: number;
   readonly eager?: boolean;
+  readonly kvCacheTokens?: number;
   readonly maxAdapters?: number;
   readonly maxRank?: number;
   readonly rank?: number;
@@ -61,6 +65,10 @@ function predictedGiB(row: Row): number {
   switch (row.quantity) {
     case "footprint":
       return footprint();
+    case "whole footprint":
+      return (
+        totalGiB(fixedParts(servingOf(row))) + ((row.kvCacheTokens ?? 0) * kvBytesPerToken(servingOf(row))) / 2 ** 30
+      );
     case "weights":
       return weightsGiB(servingOf(row)) + adapterSlotsGiB(servingOf(row));
     case "activations":
