@@ -61,7 +61,10 @@ def with_logged_names(processes: dict[int, tuple[int, str]], log: Path) -> dict[
             continue
         for name, pid in LOG_NAME.findall(text):
             names[int(pid)] = max(names.get(int(pid), ""), name, key=len)
-    return {pid: (parent, f"VLLM::{names[pid]}" if pid in names else title) for pid, (parent, title) in processes.items()}
+    named = processes.copy()
+    for pid in names.keys() & processes.keys():
+        named[pid] = (processes[pid][0], f"VLLM::{names[pid]}")
+    return named
 
 
 def _rank(ranks: str, kind: str) -> int | None:
