@@ -55,7 +55,7 @@ const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
           fix: "set `runtimePath`, or `runtime` to venv",
         }
       : undefined,
-  (settings) => missingBlock(settings, "ssh", settings.ssh === undefined, "ssh.host"),
+  (settings) => missingBlock(settings, "ssh", settings.ssh?.hosts === undefined, "ssh.hosts"),
   (settings) => missingBlock(settings, "ec2", settings.ec2 === undefined, "ec2.region and ec2.instanceType"),
 ];
 

@@ -118,8 +118,10 @@ export function describeTarget(target: HostTarget): string {
   switch (target.kind) {
     case "local":
       return "this machine";
+    case "ssh":
+      return target.name === target.host ? target.host : `${target.name} (${target.host})`;
     default:
-      throw new Error(`unknown target ${JSON.stringify(target.kind satisfies never)}`);
+      throw new Error(`unknown target ${JSON.stringify(target satisfies never)}`);
   }
 }
 

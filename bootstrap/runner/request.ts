@@ -1,11 +1,31 @@
-/** How the runner reaches a host. SSH joins here. */
-export type HostTarget = { readonly kind: "local" };
+/** How the runner reaches a host: it is this machine, or OpenSSH goes there. */
+export type HostTarget = { readonly kind: "local" } | SshTarget;
+
+/** A host behind OpenSSH. What is left out comes from the user's own SSH configuration. */
+export interface SshTarget {
+  readonly kind: "ssh";
+  /** What people call it; names its resources. */
+  readonly name: string;
+  /** Name, address or alias of the SSH configuration. */
+  readonly host: string;
+  readonly user?: string;
+  readonly port?: number;
+  readonly identityFile?: string;
+  /** `[user@]host[:port]`. */
+  readonly jumpHost?: string;
+  /** The host's key as it must be, `ssh-ed25519 AAAA…` or `SHA256:…`; wins over `hostKeys`. */
+  readonly hostKey?: string;
+  /** `known-hosts` refuses a host that the user does not know yet; `accept-new` trusts it on first use, says so, and pins its key. */
+  readonly hostKeys: "known-hosts" | "accept-new";
+  /** `auto` works as root where `sudo -n` allows it, else as the user; `always` refuses without; `never` does not ask. */
+  readonly sudo: "auto" | "always" | "never";
+}
 
 /**
  * The names of the host steps, each a script `bootstrap/host/<step>.sh` with `check`, `apply` and `undo`,
  * in the order in which they are applied.
  */
-export const STEP_NAMES = ["lease", "runtime", "weights", "serving", "proof"] as const;
+export const STEP_NAMES = ["lease", "driver", "runtime", "weights", "serving", "proof"] as const;
 export type StepName = (typeof STEP_NAMES)[number];
 
 /** What `@pulumi/command` hands to the runner on standard input. Everything in it may be a secret, so it never goes to argv. */

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { hostScriptsDirectory } from "./package-root";
+import { callSsh } from "./ssh";
 import type { HostTarget } from "./request";
 
 /** One call of a host script. */
@@ -33,8 +34,10 @@ export function callTarget(target: HostTarget, call: HostCall): Promise<HostAnsw
   switch (target.kind) {
     case "local":
       return callLocal(call);
+    case "ssh":
+      return callSsh(target, call);
     default:
-      throw new Error(`unknown target ${JSON.stringify(target.kind satisfies never)}`);
+      throw new Error(`unknown target ${JSON.stringify(target satisfies never)}`);
   }
 }
 

@@ -32,7 +32,7 @@ function preparedHost(reachable = true): Prepared {
   const settings = parseSettings({ model: "Qwen/Qwen3-0.6B", gpus: 2, hubToken: "hf_canary_token" }).settings!;
   const facts = hypotheticalHost({ gpus: 2, gpuType: "h100-80gb" });
   const result = makePlan({ settings, shape: builtInShape(settings.model)!, hosts: [facts] });
-  const tokens = { lease: "a", runtime: "b", weights: "c", serving: "unit stopped #1", proof: "e" };
+  const tokens = { lease: "a", driver: "d", runtime: "b", weights: "c", serving: "unit stopped #1", proof: "e" };
   const host: Host = { target: { kind: "local" }, stack: "test", facts, reachable, checks: [], tokens };
   return { settings, plan: result.plan!, host };
 }
