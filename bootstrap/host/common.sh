@@ -72,6 +72,9 @@ read_document() {
   eval "$(json_assignments doc_ <"$TANDEM_REQUEST")"
 }
 
+# Lines in the opposite order; tac is not POSIX.
+sort_reversed() { sed -n '1!G;h;$p'; }
+
 # A JSON string literal.
 json_string() {
   case "$1" in

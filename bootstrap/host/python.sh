@@ -1,6 +1,10 @@
 # shellcheck shell=sh
 # Sourced: the Python interpreters of a host.
 # Reads: HOME, PATH
+# shellcheck source=journal.sh
+. "$TANDEM_SCRIPTS_DIR/journal.sh"
+# shellcheck source=packages.sh
+. "$TANDEM_SCRIPTS_DIR/packages.sh"
 
 # Prints "<path> <version>" for each interpreter from 3.10 to 3.13, best first: vLLM and Megatron-Bridge both like 3.12.
 # Shims of version managers are left out: they need an environment that a service does not have. What they stand for is not.
@@ -28,14 +32,6 @@ best_python() {
   fi
   [ -n "$found" ] || die 25 "no Python on this host — allowed: 3.10 to 3.13 — fix: sudo apt-get install python3 python3-venv"
   printf '%s' "$found"
-}
-
-# Waits for another user of dpkg instead of failing.
-apt_install() {
-  {
-    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "$@"
-  } >/dev/null || die 25 "apt-get could not install $* — fix: install it by hand"
 }
 
 UV_VERSION=0.13.9

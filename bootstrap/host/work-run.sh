@@ -54,10 +54,12 @@ main() {
     unset TANDEM_REPAIR
   fi
   export TANDEM_REQUEST="$step_dir/request.json"
+  script="$step.sh"
+  if [ "$verb" = undo ]; then script=undo-step.sh; fi
   started="$(date +%s)"
   # The mark is in the environment of all that the step starts, but not in our own.
   TANDEM_WORK="$TANDEM_RUN_DIR" timeout -k "$GRACE_SECONDS" "$TANDEM_TIMEOUT_SECONDS" \
-    sh "$TANDEM_SCRIPTS_DIR/$step.sh" "$verb" <&3 3<&- 8>&- >"$TANDEM_RUN_DIR/result" 2>>"$TANDEM_RUN_DIR/log" &
+    sh "$TANDEM_SCRIPTS_DIR/$script" "$verb" <&3 3<&- 8>&- >"$TANDEM_RUN_DIR/result" 2>>"$TANDEM_RUN_DIR/log" &
   exec 3<&-
   code=0
   wait "$!" || code=$?
