@@ -11,12 +11,29 @@ gpu_remember_use() {
   if has_gpus; then ask_gpus --query-gpu=index,memory.used,memory.total --format=csv,noheader,nounits | tr -d ,; fi
 }
 
+# One line for each process that computes on a GPU and is not this stack's: gpu_strangers ["INDEX..."]; all GPUs without any.
+gpu_strangers() {
+  command -v nvidia-smi >/dev/null 2>&1 || return 0
+  uuids="$(ask_gpus --query-gpu=index,uuid --format=csv,noheader | LC_ALL=C awk -F ', *' -v wanted="${1:-}" '
+    BEGIN { n = split(wanted, index_of, " "); for (i = 1; i <= n; i++) want[index_of[i]] = 1 }
+    n == 0 || ($1 in want) { print $2, $1 }')"
+  [ -n "$uuids" ] || return 0
+  ask_gpus --query-compute-apps=gpu_uuid,pid,used_memory,process_name --format=csv,noheader,nounits |
+    while IFS=, read -r uuid pid used name; do
+      gpu="$(printf '%s\n' "$uuids" | LC_ALL=C awk -v uuid="$uuid" '$1 == uuid { print $2 }')"
+      pid="$(printf '%s' "$pid" | tr -d ' ')"
+      if [ -z "$gpu" ] || is_own_process "$pid"; then continue; fi
+      user="$(stat -c %U "/proc/$pid" 2>/dev/null || echo '?')"
+      printf 'process %s of %s (%s) holds %s MiB of GPU %s\n' "$pid" "$user" "${name# }" "${used# }" "$gpu"
+    done
+}
+
+# Whether a process bears this stack's mark: is_own_process PID
+is_own_process() { grep -qzxF "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" "/proc/$1/environ" 2>/dev/null; }
+
 # Names who else holds GPU memory; vLLM itself decides whether the rest is enough.
 gpu_tell_strangers() {
-  has_gpus || return 0
-  ask_gpus --query-compute-apps=pid,used_memory,process_name --format=csv,noheader,nounits | while IFS=', ' read -r pid used name; do
-    say "note: process $pid ($name) holds $used MiB of GPU memory"
-  done
+  gpu_strangers "" | while IFS= read -r line; do say "note: $line"; done
 }
 
 # Waits until the GPUs are as they were before the unit started: the driver frees memory some seconds after a process ends.

@@ -46,9 +46,9 @@ work_is_running() {
   ! flock -n -s "$step_dir/work.lock" true
 }
 
-# What the request asks for: the repair token and the limit don't make it another one.
+# What the request asks for: the repair token, the limit and who asks don't make it another one.
 request_digest() {
-  { printf '%s\n' "$1" "$assignments" | grep -vE "^export TANDEM_(REPAIR|TIMEOUT_SECONDS)=" || :
+  { printf '%s\n' "$1" "$assignments" | grep -vE "^export TANDEM_(REPAIR|TIMEOUT_SECONDS|CLIENT)=" || :
     printf '%s\n' "$document" "$secrets"; } | sha256sum | cut -d' ' -f1
 }
 
@@ -103,7 +103,7 @@ begin() {
   fi
   printf '%s' "$id" | write_file "$step_dir/current"
   # Secrets go through a pipe that only the work reads: never on disk, in argv or in an environment.
-  printf '%s\n' "$secrets" | clean_environment setsid sh "$TANDEM_SCRIPTS_DIR/work-run.sh" "$1" >/dev/null 2>&1 9>&- &
+  printf '%s\n' "$secrets" | clean_environment setsid sh "$TANDEM_SCRIPTS_DIR/work-run.sh" "$1" >/dev/null 2>&1 9>&- 5>&- &
   # In a pipeline $! is its last command, which setsid turns into the work without forking.
   printf '%s' "$!" >"$run_dir/pid"
   forget_old_runs

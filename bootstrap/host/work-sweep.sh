@@ -1,29 +1,55 @@
 # shellcheck shell=sh
-# Sourced by work.sh: takes everything of a stack away and proves that it is gone.
+# Sourced by work.sh: takes everything of a stack away, proves that it is gone and compares the host with what it was. It needs
+# nothing but the host: not the client that began the work, not Pulumi's state. Cut at any point it goes on when it is run again.
+# shellcheck source=unit.sh
+. "$TANDEM_SCRIPTS_DIR/unit.sh"
+# shellcheck source=journal-undo.sh
+. "$TANDEM_SCRIPTS_DIR/journal-undo.sh"
+# shellcheck source=cache.sh
+. "$TANDEM_SCRIPTS_DIR/cache.sh"
+# shellcheck source=snapshot.sh
+. "$TANDEM_SCRIPTS_DIR/snapshot.sh"
+# shellcheck source=snapshot-compare.sh
+. "$TANDEM_SCRIPTS_DIR/snapshot-compare.sh"
+# shellcheck source=host-folder.sh
+. "$TANDEM_SCRIPTS_DIR/host-folder.sh"
 
-# The client waits three minutes for the whole sweep.
-UNDO_SECONDS=120
+# Removing a driver builds the boot image anew. The client waits longer than this for the whole sweep.
+UNDO_SECONDS=600
 
-# Undoes what is applied, newest first, then ends units and strays, removes the folder and looks whether anything is left.
+# Undoes what is applied, newest first, then what the journal still lists, ends units and strays, compares, removes the folder.
+# The lease is last: until everything is back nobody else gets the host.
 sweep() {
-  # shellcheck source=unit.sh
-  . "$TANDEM_SCRIPTS_DIR/unit.sh"
   failed=''
   ports="$(cat "$TANDEM_STACK_DIR"/units/*/port 2>/dev/null || :)"
+  if [ -L "$TANDEM_STACK_DIR" ]; then die 1 "refusing to remove $TANDEM_STACK_DIR: it is a link"; fi
+  if [ -d "$TANDEM_STACK_DIR" ]; then
+    exec 5>>"$TANDEM_STACK_DIR/sweep.lock"
+    flock -w 150 5 || die 75 "another client has been taking this stack away for 150 s — fix: try again"
+  fi
   for name in $(steps_in_order | sort_reversed); do
+    [ "$name" != lease ] || continue
     use_step "$name"
     undo_quietly || failed="$failed $name"
   done
   stop_all_units
   end_marked 5 "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" TANDEM_OWNER || :
+  journal_undo "" || failed="$failed journal"
   if [ -n "$failed" ]; then die 1 "could not undo:$failed — the folder $TANDEM_STACK_DIR stays — fix: see the lines above, then run it again"; fi
-  if [ -L "$TANDEM_STACK_DIR" ]; then die 1 "refusing to remove $TANDEM_STACK_DIR: it is a link"; fi
-  rm -rf "$TANDEM_STACK_DIR"
+  snapshot_compare || die 1 "this host is not as it was, see the lines above — the folder $TANDEM_STACK_DIR stays — fix: take it back by hand, then run it again"
+  leave_host
   prove_gone
 }
 
-# tac is not POSIX.
-sort_reversed() { sed -n '1!G;h;$p'; }
+# Caches are shared, so who leaves does it with the host's lock.
+leave_host() {
+  [ -d "$TANDEM_HOST_DIR" ] || return 0
+  lock_host
+  cache_leave
+  rm -rf "$TANDEM_STACK_DIR"
+  leave_host_folder
+  unlock_host
+}
 
 # shellcheck disable=SC2034,SC2154 # Set by use_step and read by begin_or_attach, in work-steps.sh.
 undo_quietly() {

@@ -32,8 +32,7 @@ describe("the lease", () => {
   it("of another stack is no conflict, unless this one wants the host for itself", async () => {
     await host.run(["apply", "lease"], { values: { TANDEM_CLIENT: "ada@laptop" } });
     host.environment["TANDEM_STACK"] = "other";
-    const values = { TANDEM_EXCLUSIVE: "1" };
-    const refused = await host.run(["apply", "lease"], { values });
+    const refused = await host.run(["apply", "lease"], { document: { exclusive: true } });
     expect(refused.code).toBe(30);
     expect(refused.stderr).toMatch(
       /^this host is taken by the stack unit-test, since \S+, by ada@laptop — fix: destroy/,
