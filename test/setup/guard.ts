@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process";
 import * as path from "node:path";
 
+import { closeFleets, type FleetOnDisk, fleets } from "./fleets";
 import { end, type MarkedProcess, markedProcesses, RUN_VARIABLE } from "./leftovers";
 
 /**
  * Marks everything that this run starts, ends what an earlier killed run left, and fails the run when a test left a
- * process behind. A watchdog does the same when this run is killed.
+ * process or a test host behind. A watchdog does the same when this run is killed.
  */
 export default async function guard(): Promise<() => Promise<void>> {
   await endEarlierRuns();
@@ -19,6 +20,7 @@ export default async function guard(): Promise<() => Promise<void>> {
   (watchdog.stdin as unknown as { unref(): void }).unref(); // A pipe is a socket; its type does not say so.
 
   return async () => {
+    await closeForgotten(fleets().filter((fleet) => fleet.run === run));
     const marked = markedProcesses().filter((process) => process.run === run);
     const left = marked.filter((candidate) => !isOurs(candidate, marked, watchdog.pid));
     await end(left);
@@ -34,12 +36,28 @@ function isOurs(candidate: MarkedProcess, all: readonly MarkedProcess[], watchdo
   return [candidate.processId, candidate.parentId].includes(process.pid) || parent?.processId === watchdogId;
 }
 
+async function closeForgotten(forgotten: readonly FleetOnDisk[]): Promise<void> {
+  if (forgotten.length === 0) return;
+  console.error(`Tests left ${forgotten.length} fleet(s) of test hosts, taken away now: ${namesOf(forgotten)}`);
+  process.exitCode = 1;
+  await closeFleets(forgotten);
+}
+
+function namesOf(named: readonly FleetOnDisk[]): string {
+  return named.map(({ folder }) => folder).join(", ");
+}
+
 async function endEarlierRuns(): Promise<void> {
   const marked = markedProcesses();
   const left = marked.filter(({ run }) => run !== process.env[RUN_VARIABLE] && !isRunning(Number(run.split("-")[0])));
-  if (left.length === 0) return;
-  console.warn(`Ending ${left.length} process(es) that a killed test run left:\n${describe(left)}`);
-  await end(left);
+  if (left.length > 0) {
+    console.warn(`Ending ${left.length} process(es) that a killed test run left:\n${describe(left)}`);
+    await end(left);
+  }
+  const abandoned = fleets().filter(({ owned }) => !owned);
+  if (abandoned.length === 0) return;
+  console.warn(`Taking away test hosts that a killed run left: ${namesOf(abandoned)}`);
+  await closeFleets(abandoned);
 }
 
 function isRunning(processId: number): boolean {
