@@ -3,24 +3,27 @@ import { join } from "node:path";
 import type { Plan } from "../plan/plan";
 import type { Environment } from "./environments";
 
+/** What the last `up` wanted, by the host's name. */
+export type HostPlans = Readonly<Record<string, Plan>>;
+
 /** Keeps what the last `up` wanted, so that `status` compares with that and not with what the settings say by now. */
-export function keepPlan(environment: Environment, plan: Plan): void {
+export function keepPlans(environment: Environment, plans: HostPlans): void {
   const path = planFile(environment);
-  writeFileSync(`${path}.draft`, JSON.stringify(plan), { mode: 0o600 });
+  writeFileSync(`${path}.draft`, JSON.stringify(plans), { mode: 0o600 });
   renameSync(`${path}.draft`, path);
 }
 
-/** The plan of the last `up`; undefined when there was none. */
-export function lastPlan(environment: Environment): Plan | undefined {
+/** The plans of the last `up`; empty when there was none. */
+export function lastPlans(environment: Environment): HostPlans {
   const path = planFile(environment);
-  // Written by keepPlan() alone.
-  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Plan) : undefined;
+  // Written by keepPlans() alone.
+  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as HostPlans) : {};
 }
 
-export function forgetPlan(environment: Environment): void {
+export function forgetPlans(environment: Environment): void {
   rmSync(planFile(environment), { force: true });
 }
 
 function planFile(environment: Environment): string {
-  return join(environment.folder, "plan.json");
+  return join(environment.folder, "plans.json");
 }

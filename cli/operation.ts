@@ -45,6 +45,8 @@ export async function runOperation(kind: "up" | "preview" | "destroy", args: Ope
   const options = {
     color: "never" as const,
     suppressProgress: true,
+    // One host that fails must not keep the others from coming to their end.
+    ...(kind !== "preview" && { continueOnError: true }),
     onOutput: (text: string) => log.write(text),
     onError: (text: string) => log.write(text),
     onEvent: (event: EngineEvent) => {

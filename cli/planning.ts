@@ -1,34 +1,39 @@
 import { readChecks, readFacts } from "../bootstrap/runner/host";
-import { planFor, prepare, type Prepared } from "../bootstrap/runner/prepare";
+import { planFor, prepare, type HostPlanResult, type Prepared } from "../bootstrap/runner/prepare";
+import { hostTargets, targetName } from "../bootstrap/runner/targets";
+import type { HostTarget } from "../bootstrap/runner/request";
 import type { HostFacts } from "../plan/facts";
-import type { PlanResult } from "../plan/plan";
+import type { Plan, PlanResult } from "../plan/plan";
 import { formatProblem, ProblemsError } from "../plan/problem";
 import { renderPlan } from "../plan/render";
 import type { Settings } from "../plan/settings";
 import { CommandError, EXIT } from "./exit";
 import type { RunSettings } from "./settings";
 
-const HOST = { kind: "local" } as const;
-
 /**
- * Plans without changing anything: on this machine's own facts where it is the one that would serve, else on the GPUs that
- * the settings name.
+ * Plans without changing anything: on the facts of the hosts that would serve, else on the GPUs that the settings name.
+ * @throws Error when a host can't be asked
  */
-export async function planHere(run: Pick<RunSettings, "settings" | "changes">, stack: string): Promise<PlanResult> {
-  return planFor(run.settings, await factsToPlanOn(run, stack));
-}
-
-async function factsToPlanOn(
+export async function planHosts(
   { settings, changes }: Pick<RunSettings, "settings" | "changes">,
   stack: string,
-): Promise<HostFacts | undefined> {
-  // Whoever names GPUs on the command line asks about those, not about this machine.
+): Promise<HostPlanResult[]> {
+  // Whoever names GPUs on the command line asks about those, not about machines.
   const namesGpus = changes.some(({ path }) => path.join(".") === "gpuType");
-  if (namesGpus || settings.target !== "local") return undefined;
-  const [facts, checks] = await Promise.all([readFacts(HOST, settings.port), readChecks(HOST, stack)]);
+  if (namesGpus || (settings.target !== "local" && settings.target !== "ssh")) return planFor(settings, []);
+  const hosts = await Promise.all(
+    hostTargets(settings).map(async (target) => ({ target, facts: await factsToPlanOn(target, settings, stack) })),
+  );
+  const usesCpu = settings.gpus === 0 || settings.gpuType === undefined;
+  const isHere = settings.target === "ssh" || usesCpu || hosts.every(({ facts }) => facts.gpus.length > 0);
+  return planFor(settings, isHere ? hosts : []);
+}
+
+async function factsToPlanOn(target: HostTarget, settings: Settings, stack: string): Promise<HostFacts> {
+  const [facts, checks] = await Promise.all([readFacts(target, settings.port), readChecks(target, stack)]);
   const isServing = checks.some(({ step }) => step === "serving");
   // The port belongs to whoever holds it now, and what this environment uses already does not count against it.
-  const here: HostFacts = {
+  return {
     ...facts,
     portHolder: undefined,
     ...(isServing && {
@@ -36,15 +41,13 @@ async function factsToPlanOn(
       gpus: facts.gpus.map((gpu) => ({ ...gpu, memoryUsedGiB: 0 })),
     }),
   };
-  const usesCpu = settings.gpus === 0 || settings.gpuType === undefined;
-  return here.gpus.length > 0 || usesCpu ? here : undefined;
 }
 
 /**
- * Observes the host and plans for it, as the program will.
+ * Observes the hosts and plans for each, as the program will.
  * @throws CommandError (does not fit) or ProblemsError (settings)
  */
-export async function prepareHost(settings: Settings, stack: string): Promise<Prepared> {
+export async function prepareHosts(settings: Settings, stack: string): Promise<Prepared> {
   try {
     return await prepare(settings, stack);
   } catch (error) {
@@ -55,18 +58,39 @@ export async function prepareHost(settings: Settings, stack: string): Promise<Pr
   }
 }
 
+type Misfit = Extract<PlanResult, { verdict: "does not fit" }>;
+
 /** What people read of a plan that does not fit: every problem, then the nearest settings that do. */
-export function renderMisfit(result: Extract<PlanResult, { verdict: "does not fit" }>): string {
+export function renderMisfit(result: Misfit, hostName?: string): string {
   const problems = result.problems.map((problem) => `  - ${formatProblem(problem)}`);
   const alternatives = result.alternatives.map(({ text }) => `  - ${text}`);
   const works = alternatives.length === 0 ? [] : ["What works:", ...alternatives];
-  return ["The plan does not fit:", ...problems, ...works].join("\n");
+  return [`The plan does not fit${hostName === undefined ? "" : ` on ${hostName}`}:`, ...problems, ...works].join("\n");
 }
 
 /** The plan with a bar for each GPU, as wide as the terminal and coloured where that can be seen. */
-export function renderForStream(plan: NonNullable<PlanResult["plan"]>, stream: NodeJS.WriteStream): string {
+export function renderForStream(plan: Plan, stream: NodeJS.WriteStream): string {
   return renderPlan(plan, {
     width: Math.min(stream.columns || 100, 120),
     color: stream.isTTY && process.env["NO_COLOR"] === undefined,
   });
+}
+
+/** The plans of all hosts; equal ones once, under the names of their hosts. */
+export function renderPlans(
+  plans: readonly { readonly name: string; readonly plan: Plan }[],
+  stream: NodeJS.WriteStream,
+): string {
+  const namesByText = new Map<string, string[]>();
+  for (const { name, plan } of plans) {
+    const text = renderForStream(plan, stream);
+    namesByText.set(text, [...(namesByText.get(text) ?? []), name]);
+  }
+  if (plans.length === 1) return [...namesByText.keys()].join("");
+  return [...namesByText].map(([text, names]) => `${names.join(", ")}\n${text}`).join("\n\n");
+}
+
+/** By the name of its host; for a machine that does not exist there is none. */
+export function resultName({ target }: HostPlanResult): string | undefined {
+  return target === undefined ? undefined : targetName(target);
 }

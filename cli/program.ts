@@ -71,11 +71,12 @@ function defineQuestions(program: Command, run: RunCommand): void {
       await run("status", options, async (console) => (await import("./commands/status.js")).status(options, console));
     });
   common(program.command("logs"))
-    .argument("[step]", "lease, runtime, weights, serving or proof; without it all of them (serving with -f)")
+    .argument("[step]", "lease, driver, runtime, weights, serving or proof; without it all of them (serving with -f)")
+    .option("--host <name>", "which host, where there are several")
     .option("-f, --follow", "go on with what is written from now on", false)
     .description("Print the log of the service, or of one step.")
     .addHelpText("after", example("tandem logs serving -f"))
-    .action(async (step: string | undefined, options: CommonOptions & { follow: boolean }) => {
+    .action(async (step: string | undefined, options: CommonOptions & { follow: boolean; host?: string }) => {
       await run("logs", options, async (console) => (await import("./commands/logs.js")).logs(step, options, console));
     });
 }
@@ -108,9 +109,10 @@ interface OutputsOptions extends Omit<CommonOptions, "env"> {
 function defineDestroy(program: Command, run: RunCommand): void {
   withYes(withBackend(common(program.command("destroy"))))
     .description("Take everything away again and prove that nothing is left. Downloaded models and runtimes are kept.")
+    .option("--abandon <host>", "give up a host that can't be reached any more: nothing is taken away there")
     .option("--forget", "forget the state without reading it, for a passphrase that is lost", false)
     .addHelpText("after", example("tandem destroy --yes"))
-    .action(async (options: CommonOptions & { yes: boolean; forget: boolean; backend?: string }) => {
+    .action(async (options: CommonOptions & { yes: boolean; forget: boolean; abandon?: string; backend?: string }) => {
       await run("destroy", options, async (console) =>
         (await import("./commands/destroy.js")).destroy(options, console),
       );

@@ -4,6 +4,7 @@ import { stopWork } from "../bootstrap/runner/host";
 import { clearStaleLocks, findBackend, savedBackend, stackExists, type Backend } from "./backend";
 import type { Console } from "./console";
 import { clearPendingOperations, killEngine, openEngine, openStack, readConfig, type Engine } from "./engine";
+import { environmentTargets } from "./environment-hosts";
 import { findEnvironment, makeWorkspace, type Environment } from "./environments";
 import { messageOf } from "./exit";
 import { openHome, type Home } from "./home";
@@ -56,7 +57,7 @@ async function endEverything({ environment, backend, console, afterInterruption 
     await killEngine();
     endChildren();
     await clearStaleLocks(backend, environment, console.say);
-    await stopWork({ kind: "local" }, environment.name, console.say);
+    await Promise.all(environmentTargets(environment).map((target) => stopWork(target, environment.name, console.say)));
     for (const undo of afterInterruption) await undo();
     console.say("interrupted: nothing goes on. Continue with `tandem up`, take all away with `tandem destroy`");
   } catch (error) {

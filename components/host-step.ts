@@ -3,7 +3,7 @@ import { local } from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { packageRoot } from "../bootstrap/runner/package-root";
 import type { StepName, StepRequest } from "../bootstrap/runner/request";
-import type { Host } from "../bootstrap/runner/prepare";
+import type { Host } from "../bootstrap/runner/observe";
 
 export interface HostStepArgs {
   readonly host: Host;
@@ -39,7 +39,7 @@ export class HostStep<Result extends object> extends local.Command {
         addPreviousOutputInEnv: false,
       },
       // A host that could not be asked has no token to give: that must not look like a change.
-      host.reachable ? opts : pulumi.mergeOptions(opts, { ignoreChanges: ["environment"] }),
+      host.unreachableBecause === undefined ? opts : pulumi.mergeOptions(opts, { ignoreChanges: ["environment"] }),
     );
     this.result = this.stdout.apply((stdout) => JSON.parse(stdout) as Result);
   }

@@ -1,6 +1,7 @@
 import { ADAPTER_RANKS } from "./adapter-ranks";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
+import { sameNames, sshHosts } from "./ssh-hosts";
 
 /** Problems between settings that are each right on their own. Each rule looks at valid settings and says nothing or one thing. */
 export function crossProblems(settings: Settings): readonly Problem[] {
@@ -56,6 +57,16 @@ const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
         }
       : undefined,
   (settings) => missingBlock(settings, "ssh", settings.ssh?.hosts === undefined, "ssh.hosts"),
+  (settings) => {
+    const [name] = sameNames(sshHosts(settings));
+    return name === undefined
+      ? undefined
+      : {
+          setting: "ssh.hosts",
+          what: `two machines are called ${name}, and a machine's name names its resources`,
+          fix: `write them as objects with a \`name\` of their own`,
+        };
+  },
   (settings) => missingBlock(settings, "ec2", settings.ec2 === undefined, "ec2.region and ec2.instanceType"),
 ];
 

@@ -1,8 +1,10 @@
 import { z } from "zod";
 import { setting } from "./setting";
 
-/** `[user@]host[:port]`; an IPv6 address with a port stands in brackets. */
-const SSH_DESTINATION = /^(?:[^@\s]+@)?(?:\[[0-9a-fA-F:]+\]|[^@\s[\]:]+)(?::\d{1,5})?$/;
+/** `[user@]host[:port]`; an IPv6 address stands in brackets. Nothing may look like an option of OpenSSH. */
+const SSH_DESTINATION = /^(?:[^@\s-][^@\s]*@)?(?:\[[0-9a-fA-F:]+\]|[^@\s[\]:-][^@\s[\]:]*)(?::\d{1,5})?$/;
+
+const word = z.string().regex(/^[^\s-]\S*$/);
 
 /** One machine of `ssh.hosts`, written out. */
 const sshHost = z.strictObject({
@@ -10,8 +12,8 @@ const sshHost = z.strictObject({
     .string()
     .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/)
     .optional(),
-  host: z.string().min(1),
-  user: z.string().min(1).optional(),
+  host: word,
+  user: word.optional(),
   port: z.number().int().min(1).max(65535).optional(),
   identityFile: z.string().min(1).optional(),
   jumpHost: z.string().regex(SSH_DESTINATION).optional(),
@@ -43,7 +45,7 @@ export const sshSettings = z
         example: ["gpu1.example.com", { name: "gpu2", host: "10.0.0.2", port: 2222 }],
       },
     ),
-    user: setting(z.string().min(1).optional(), {
+    user: setting(word.optional(), {
       doc: "User to log in as.",
       allowed: "a user name",
       otherwise: "what your SSH configuration says",

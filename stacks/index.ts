@@ -2,18 +2,23 @@ import * as pulumi from "@pulumi/pulumi";
 import { prepare } from "../bootstrap/runner/prepare";
 import { ServingPair } from "../components/serving-pair";
 import { ProblemsError } from "../plan/problem";
+import { buildOutputs } from "./build-outputs";
 import { loadSettings } from "./config";
-import { buildOutputs, type Outputs } from "./outputs";
+import type { Outputs } from "./outputs";
 
 /**
  * The program, behind both doors: plain `pulumi up`, and `tandem up`.
- * Configuration → observed host and plan → host steps → outputs.
+ * Configuration → observed hosts and a plan for each → host steps → outputs.
  * @param overrides raw settings of this run only, on top of the stack's configuration
  */
 async function program(overrides: Record<string, unknown> = {}): Promise<Record<string, pulumi.Output<unknown>>> {
   try {
     const settings = loadSettings(pulumi.runtime.allConfig(), overrides);
     const prepared = await prepare(settings, stackIdOnHost());
+    for (const { host } of prepared.hosts) {
+      if (host.unreachableBecause === undefined) continue;
+      await pulumi.log.warn(`${host.name} is not checked: ${host.unreachableBecause}`);
+    }
     const pair = new ServingPair(pulumi.getStack(), prepared);
     return stackOutputs(
       pulumi

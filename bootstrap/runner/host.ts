@@ -3,6 +3,9 @@ import type { HostFacts } from "../../plan/facts";
 import { callTarget, type HostAnswer } from "./transport";
 import { STEP_NAMES, type HostTarget, type StepCheck } from "./request";
 
+/** Name of a host that is given up: a step that is taken back there succeeds without asking it. Set by `tandem destroy --abandon`. */
+export const ABANDON_VARIABLE = "TANDEM_ABANDON";
+
 const stepCheckSchema = z.object({
   step: z.enum(STEP_NAMES),
   holds: z.boolean(),

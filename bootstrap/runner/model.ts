@@ -7,7 +7,10 @@ import type { ModelShape } from "../../plan/model-shape";
 import { ProblemsError, type Problem } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
 import { shapeFromConfig } from "../../plan/shape-from-config";
+import { describeTarget } from "./host";
 import { askHub, type HubAnswer } from "./hub";
+import type { HostTarget } from "./request";
+import { callTarget } from "./transport";
 
 /** The one model whose weights a package index carries, for machines that reach no hub. */
 export const PACKAGED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct";
@@ -19,8 +22,12 @@ export interface ModelSource {
   readonly location: string;
 }
 
-/** A hub id is `owner/name`; whatever starts like a path, or is there, is a path. */
-export function modelSource(model: string): ModelSource {
+/**
+ * A hub id is `owner/name`; whatever starts like a path, or is there, is a path.
+ * @param target where the model is served: a path is a path there
+ */
+export function modelSource(model: string, target: HostTarget = { kind: "local" }): ModelSource {
+  if (target.kind !== "local") return modelSourceElsewhere(model);
   const path = model.startsWith("~/") ? join(homedir(), model.slice(2)) : model;
   const looksLikeHubId = !isAbsolute(path) && !/^\.{1,2}\//.test(path);
   if (looksLikeHubId && !existsSync(path)) return { kind: "hub", location: model };
@@ -29,13 +36,29 @@ export function modelSource(model: string): ModelSource {
   return { kind: isFile ? "archive" : "directory", location };
 }
 
+/** What can't be looked at from here goes by its name. */
+function modelSourceElsewhere(model: string): ModelSource {
+  if (!/^(\/|\.{1,2}\/|~\/)/.test(model)) return { kind: "hub", location: model };
+  return { kind: /\.tar(\.\w+)?$|\.tgz$/.test(model) ? "archive" : "directory", location: model };
+}
+
+/** A host that may have the model. */
+export interface ModelHost {
+  readonly target: HostTarget;
+  readonly cacheDirectory: string;
+}
+
 /**
- * The model's shape: from its directory or archive, built in, from the cache of weights, or from the hub, in this order.
- * @param cacheDirectory cache folder of the host, if it is this machine's
+ * The model's shape: from its directory or archive (on the host, if it is not this machine), built in, from the cache of
+ * weights, or from the hub, in this order.
  * @throws ProblemsError when it can't be had; says why
  */
-export async function findShape(settings: Settings, cacheDirectory?: string): Promise<ModelShape> {
-  const source = modelSource(settings.model);
+export async function findShape(settings: Settings, host?: ModelHost): Promise<ModelShape> {
+  const cacheDirectory = host?.target.kind === "local" ? host.cacheDirectory : undefined;
+  const source = modelSource(settings.model, host?.target);
+  if (source.kind !== "hub" && host !== undefined && host.target.kind !== "local") {
+    return shapeOnHost(source.location, host.target);
+  }
   if (source.kind === "directory") return shapeOfDirectory(source.location);
   if (source.kind === "archive") return shapeOfArchive(source.location);
   const builtIn = builtInShape(settings.model);
@@ -51,11 +74,21 @@ export async function findShape(settings: Settings, cacheDirectory?: string): Pr
  * Says before anything starts what would fail much later: a gated model, a wrong name, no network.
  * @throws ProblemsError
  */
-export async function requireWeights(settings: Settings): Promise<void> {
-  if (modelSource(settings.model).kind !== "hub") return;
+export async function requireWeights(settings: Settings, target?: HostTarget): Promise<void> {
+  if (modelSource(settings.model, target).kind !== "hub") return;
   const answer = await askHub(settings.model, settings.revision, settings.hubToken, 5);
   const packaged = settings.model === PACKAGED_MODEL && answer.kind === "unreachable";
   if (answer.kind !== "ok" && !packaged) throw new ProblemsError([hubProblem(settings, answer)]);
+}
+
+/** A path means the host's own: large files are not sent from here. */
+async function shapeOnHost(path: string, target: HostTarget): Promise<ModelShape> {
+  const call = { script: "model-config.sh", argv: [path], environment: {}, timeoutSeconds: 120 } as const;
+  const { code, stdout, stderr } = await callTarget(target, call);
+  if (code === 0) return requireShape(shapeFromConfig(JSON.parse(stdout), path));
+  const what = `${stderr.trim().split("\n").at(-1) ?? "it can't be read"} (on ${describeTarget(target)})`;
+  const allowed = "a hub id (owner/name), or the absolute path of a model directory or an archive of one on the host";
+  throw new ProblemsError([{ setting: "model", what, value: path, allowed }]);
 }
 
 function shapeOfDirectory(directory: string): ModelShape {

@@ -1,57 +1,89 @@
-import { randomBytes } from "node:crypto";
 import type { HostFacts } from "../../plan/facts";
 import { hypotheticalHost } from "../../plan/gpu-types";
 import { makePlan } from "../../plan/make-plan";
+import type { ModelShape } from "../../plan/model-shape";
 import type { Plan, PlanResult } from "../../plan/plan";
-import { ProblemsError } from "../../plan/problem";
+import { ProblemsError, type Problem } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
-import { readChecks, readFacts } from "./host";
+import { keepLastSeen, type LastSeen } from "./last-seen";
 import { findShape, requireWeights } from "./model";
-import { STEP_NAMES, type HostTarget, type StepCheck, type StepName } from "./request";
+import { holds, observeHosts, withoutOwnUse, type Host } from "./observe";
+import type { HostTarget } from "./request";
+import { hostTargets, targetName } from "./targets";
 
-/** One host, observed, ready to be asked for steps. */
-export interface Host {
-  readonly target: HostTarget;
-  /** Id of the stack on the host. */
-  readonly stack: string;
-  readonly facts: HostFacts;
-  readonly reachable: boolean;
-  readonly checks: readonly StepCheck[];
-  /** The repair token of each step: what the host has stored where the step holds, else a fresh one that names the reason. */
-  readonly tokens: Readonly<Record<StepName, string>>;
+/** One host with what is going to be done on it. */
+export interface PreparedHost {
+  readonly host: Host;
+  readonly plan: Plan;
 }
 
-/** Everything that is known before the first resource: settings, a plan that fits, the observed host. */
+/** Everything that is known before the first resource: settings, the observed hosts, a plan for each that fits. */
 export interface Prepared {
   readonly settings: Settings;
-  readonly plan: Plan;
-  readonly host: Host;
+  readonly hosts: readonly PreparedHost[];
 }
 
 /**
- * Observes the host, makes the plan and asks the hub, changing nothing.
- * @param stack id of the stack on the host: lower-case letters, digits and dashes
- * @throws ProblemsError with everything that is in the way
+ * Observes the hosts, plans for each of them and asks the hub, changing nothing.
+ * @param stack id of the stack on its hosts: lower-case letters, digits and dashes
+ * @throws ProblemsError with everything that is in the way, on all hosts
  */
 export async function prepare(settings: Settings, stack: string): Promise<Prepared> {
-  const target = localTarget(settings);
-  const [facts, checks] = await Promise.all([readFacts(target, settings.port), readChecks(target, stack)]);
-  const host: Host = { target, stack, facts, reachable: true, checks, tokens: repairTokens(checks) };
-  const shape = await findShape(settings, facts.cache.path);
-  if (!holds(host, "weights")) await requireWeights(settings);
-  const result = makePlan({ settings, shape, hosts: [withoutOwnUse(host)] });
-  if (result.plan === undefined) throw doesNotFit(result);
-  return { settings, plan: result.plan, host };
+  const observed = await observeHosts(hostTargets(settings), settings, stack);
+  const without = observed.find(({ host }) => !holds(host, "weights"));
+  if (without !== undefined) await requireWeights(settings, without.host.target);
+  const planned = await Promise.all(
+    observed.map(async ({ host, seen }) => {
+      const shape = await shapeFor(settings, host, seen);
+      return { host, result: makePlan({ settings, shape, hosts: [withoutOwnUse(host)] }), shape };
+    }),
+  );
+  const prepared = planned.flatMap(({ host, result }) =>
+    result.plan === undefined ? [] : [{ host, plan: result.plan }],
+  );
+  if (prepared.length < planned.length) throw doesNotFit(planned);
+  for (const { host, shape } of planned) {
+    const { model, revision } = settings;
+    if (host.unreachableBecause === undefined && host.target.kind !== "local") {
+      keepLastSeen(host.target, stack, { facts: host.facts, shape: { model, revision, shape } });
+    }
+  }
+  return { settings, hosts: prepared };
+}
+
+/** Weights that are on the host need no hub to be planned again. */
+async function shapeFor(settings: Settings, host: Host, seen: LastSeen | undefined): Promise<ModelShape> {
+  const known = seen?.shape;
+  const isSame = known?.model === settings.model && known.revision === settings.revision;
+  if (known !== undefined && isSame && holds(host, "weights")) return known.shape;
+  return findShape(settings, { target: host.target, cacheDirectory: host.facts.cache.path });
+}
+
+/** A plan for one host, or why there is none. */
+export interface HostPlanResult {
+  /** Absent for a machine that does not exist. */
+  readonly target?: HostTarget;
+  readonly result: PlanResult;
 }
 
 /**
- * Plans without touching a host: on the machine's own facts, or on the GPUs that the settings name.
+ * Plans on what the hosts are, without asking which steps hold there; without hosts on the GPUs that the settings name.
  * @throws ProblemsError when the model's shape can't be had
  */
-export async function planFor(settings: Settings, facts?: HostFacts): Promise<PlanResult> {
-  const shape = await findShape(settings, facts?.cache.path);
-  const hosts = facts === undefined ? hypotheticalHosts(settings) : [facts];
-  return makePlan({ settings, shape, hosts });
+export async function planFor(
+  settings: Settings,
+  hosts: readonly { readonly target: HostTarget; readonly facts: HostFacts }[],
+): Promise<HostPlanResult[]> {
+  if (hosts.length === 0) {
+    const shape = await findShape(settings);
+    return [{ result: makePlan({ settings, shape, hosts: hypotheticalHosts(settings) }) }];
+  }
+  return Promise.all(
+    hosts.map(async ({ target, facts }) => {
+      const shape = await findShape(settings, { target, cacheDirectory: facts.cache.path });
+      return { target, result: makePlan({ settings, shape, hosts: [facts] }) };
+    }),
+  );
 }
 
 function hypotheticalHosts(settings: Settings): HostFacts[] {
@@ -63,61 +95,16 @@ function hypotheticalHosts(settings: Settings): HostFacts[] {
   return [hypotheticalHost({ gpus, gpuType: settings.gpuType })];
 }
 
-function localTarget(settings: Settings): HostTarget {
-  switch (settings.target) {
-    case "local":
-      return { kind: "local" };
-    case "ssh":
-    case "ec2":
-    case "kubernetes":
-      throw new ProblemsError([
-        {
-          setting: "target",
-          what: "this version can plan for it but not deploy to it",
-          value: settings.target,
-          allowed: "local",
-          fix: "run tandem on the machine itself with target local",
-        },
-      ]);
-    default:
-      throw new Error(`unknown target ${JSON.stringify(settings.target satisfies never)}`);
+/** Every problem of every host; a host is named where there are several. */
+function doesNotFit(planned: readonly { readonly host: Host; readonly result: PlanResult }[]): ProblemsError {
+  const isAlone = planned.length === 1;
+  const problems: Problem[] = [];
+  const works: string[] = [];
+  for (const { host, result } of planned) {
+    if (result.plan !== undefined) continue;
+    const where = isAlone ? "" : `on ${targetName(host.target)}: `;
+    problems.push(...result.problems.map((problem) => ({ ...problem, what: `${where}${problem.what}` })));
+    works.push(...result.alternatives.map(({ text }) => `\n  works${isAlone ? "" : ` on ${host.name}`}: ${text}`));
   }
-}
-
-function repairTokens(checks: readonly StepCheck[]): Record<StepName, string> {
-  const tokenOf = (step: StepName): string => {
-    const check = checks.find((candidate) => candidate.step === step);
-    if (check?.holds) return check.token;
-    return `${check?.reason ?? "not applied on this host yet"} #${randomBytes(4).toString("hex")}`;
-  };
-  return Object.fromEntries(STEP_NAMES.map((step) => [step, tokenOf(step)])) as Record<StepName, string>;
-}
-
-function holds(host: Pick<Host, "checks">, step: StepName): boolean {
-  return host.checks.some((check) => check.step === step && check.holds);
-}
-
-/** Whether the host has this step at all, running or broken. */
-function has(host: Pick<Host, "checks">, step: StepName): boolean {
-  return host.checks.some((check) => check.step === step);
-}
-
-/** The host as it would be without this stack: what the stack already uses must not count against it. */
-function withoutOwnUse(host: Host): HostFacts {
-  const { facts } = host;
-  const unlimited = Number.MAX_SAFE_INTEGER;
-  return {
-    ...facts,
-    cache: holds(host, "weights") && holds(host, "runtime") ? { ...facts.cache, freeGiB: unlimited } : facts.cache,
-    ...(has(host, "serving") && {
-      memoryAvailableGiB: facts.memoryTotalGiB,
-      portHolder: undefined,
-      gpus: facts.gpus.map((gpu) => ({ ...gpu, memoryUsedGiB: 0 })),
-    }),
-  };
-}
-
-function doesNotFit(result: Extract<PlanResult, { verdict: "does not fit" }>): ProblemsError {
-  const nearest = result.alternatives.map(({ text }) => `\n  works: ${text}`).join("");
-  return new ProblemsError(result.problems, "The plan does not fit", nearest);
+  return new ProblemsError(problems, "The plan does not fit", works.join(""));
 }

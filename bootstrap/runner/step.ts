@@ -1,5 +1,5 @@
 import { findKnownCause } from "./causes";
-import { describeTarget } from "./host";
+import { ABANDON_VARIABLE, describeTarget } from "./host";
 import { callTarget, type HostAnswer } from "./transport";
 import type { StepRequest } from "./request";
 
@@ -43,6 +43,11 @@ export async function applyStep(request: StepRequest, { onProgress }: StepOption
  * @throws StepError when something could not be taken back
  */
 export async function undoStep(request: StepRequest, { onProgress }: StepOptions): Promise<void> {
+  const { target } = request;
+  if (target.kind !== "local" && process.env[ABANDON_VARIABLE] === target.name) {
+    onProgress(`${target.name} is given up: ${request.step} stays there`);
+    return;
+  }
   const argv = request.step === "lease" ? ["sweep"] : ["undo", request.step];
   const answer = await callStep(request, argv, onProgress);
   if (answer.code !== 0) throw stepError(request, answer);

@@ -1,11 +1,14 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { readChecks, sweepHost } from "../../bootstrap/runner/host";
+import { ABANDON_VARIABLE, readChecks, sweepHost } from "../../bootstrap/runner/host";
+import type { HostTarget } from "../../bootstrap/runner/request";
+import { targetName } from "../../bootstrap/runner/targets";
 import { forgetStack, stackExists } from "../backend";
 import { confirm, type Console } from "../console";
-import { CommandError } from "../exit";
-import { forgetPlan } from "../last-plan";
+import { chooseTarget, environmentTargets, forgetHosts } from "../environment-hosts";
+import { CommandError, messageOf } from "../exit";
+import { forgetPlans } from "../last-plan";
 import { runOperation } from "../operation";
 import { success, type Report } from "../report";
 import { openForChange, removeStack, withSession, type Session } from "../session";
@@ -15,10 +18,9 @@ import type { CommonOptions } from "./options";
 export interface DestroyOptions extends CommonOptions {
   readonly yes: boolean;
   readonly forget: boolean;
+  readonly abandon?: string;
   readonly backend?: string;
 }
-
-const HOST = { kind: "local" } as const;
 
 /**
  * `tandem destroy`: takes everything away again. The state knows what `up` finished; the host knows what a killed `up` began,
@@ -28,13 +30,54 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
   return withSession("destroy", options, console, async (session) => {
     const { environment, interruption } = session;
     await interruption.guard(confirm(`Take away everything of environment ${environment.name}?`, console, options.yes));
-    const steps = await interruption.guard(readChecks(HOST, environment.name));
-    const hadStack = options.forget ? forget(session) : await destroyStack(session);
-    await interruption.guard(sweepHost(HOST, environment.name, console.say));
-    forgetPlan(environment);
-    const didSomething = hadStack || steps.length > 0;
-    return success({ destroyed: didSomething, kept: keptFolders(session) }, describe(didSomething, session));
+    const targets = targetsToClean(session, options.abandon);
+    const steps = await interruption.guard(
+      Promise.all(targets.map((target) => readChecks(target, environment.name).catch(() => []))),
+    );
+    const hadStack = options.forget ? forget(session) : await destroyStack(session, targets);
+    await sweepHosts(session, targets);
+    forgetPlans(environment);
+    forgetHosts(environment);
+    const didSomething = hadStack || steps.some((found) => found.length > 0);
+    return success({ destroyed: didSomething, kept: keptFolders(session) }, describe(didSomething, session, targets));
   });
+}
+
+/** Every host of the environment but the one that is given up, which the runner is told to leave alone. */
+function targetsToClean({ environment, console }: Session, abandoned: string | undefined): HostTarget[] {
+  const targets = environmentTargets(environment);
+  if (abandoned === undefined) return targets;
+  const given = chooseTarget(targets, abandoned);
+  process.env[ABANDON_VARIABLE] = targetName(given);
+  console.say(`${targetName(given)} is given up: what this environment has there stays`);
+  return targets.filter((target) => target !== given);
+}
+
+/**
+ * Takes back what is left on every host, whatever the state says. One that fails does not stop the others.
+ * @throws CommandError naming each that could not be cleaned
+ */
+async function sweepHosts(
+  { environment, console, interruption }: Session,
+  targets: readonly HostTarget[],
+): Promise<void> {
+  const isAlone = targets.length === 1;
+  const results = await interruption.guard(
+    Promise.allSettled(
+      targets.map((target) => {
+        const say = (line: string) => console.say(isAlone ? line : `${targetName(target)}: ${line}`);
+        return sweepHost(target, environment.name, say);
+      }),
+    ),
+  );
+  const failures = results.flatMap((result) => (result.status === "rejected" ? [messageOf(result.reason)] : []));
+  if (failures.length === 0) return;
+  const unreached = targets.find((target, index) => target.kind === "ssh" && results[index]?.status === "rejected");
+  const fix =
+    unreached === undefined
+      ? ""
+      : ` — fix: run it again when the host answers; if it is gone for good, tandem destroy --abandon ${targetName(unreached)}`;
+  throw new CommandError(`not everything could be taken away: ${failures.join("; ")}${fix}`);
 }
 
 /** For a passphrase that is lost: nothing that was encrypted with it is needed to go on. @returns whether there was a stack */
@@ -49,7 +92,7 @@ function forget({ backend, environment, console }: Session): boolean {
 }
 
 /** Takes back what the state lists and removes the stack. @returns whether there was one */
-async function destroyStack(session: Session): Promise<boolean> {
+async function destroyStack(session: Session, targets: readonly HostTarget[]): Promise<boolean> {
   const { environment, backend, console, interruption } = session;
   if (stackExists(backend, environment.name) === false) return false;
   // Destroying runs no program, but the SDK serves one in place of the language host, which can't be had everywhere.
@@ -63,20 +106,22 @@ async function destroyStack(session: Session): Promise<boolean> {
     await runOperation("destroy", { ...opened, interruption, console });
   } catch (error) {
     if (interruption.isRequested || !(error instanceof CommandError)) throw error;
-    console.say(`${error.message}\ntaking it back on the host itself, whatever the state says`);
-    await interruption.guard(sweepHost(HOST, environment.name, console.say));
+    const place = targets.length === 1 ? "the host itself" : "the hosts themselves";
+    console.say(`${error.message}\ntaking it back on ${place}, whatever the state says`);
+    await sweepHosts(session, targets);
     await runOperation("destroy", { ...opened, interruption, console });
   }
   await removeStack(opened, environment.name);
   return true;
 }
 
-function describe(didSomething: boolean, session: Session): string {
+function describe(didSomething: boolean, session: Session, targets: readonly HostTarget[]): string {
   const { environment } = session;
   const kept = keptFolders(session);
+  const where = targets.map((target) => (target.kind === "local" ? "this machine" : target.name)).join(", ");
   const head = didSomething
-    ? `environment ${environment.name} is gone: no process, unit or port of it is left on this machine`
-    : `nothing to destroy in environment ${environment.name}: this machine has no process, unit or port of it`;
+    ? `environment ${environment.name} is gone: no process, unit or port of it is left on ${where}`
+    : `nothing to destroy in environment ${environment.name}: no process, unit or port of it is on ${where}`;
   return `${head}\n  kept: models and runtimes in ${kept.cache}, settings in ${kept.settings}`;
 }
 

@@ -1,7 +1,9 @@
 import { readLog } from "../../bootstrap/runner/host";
 import { STEP_NAMES } from "../../bootstrap/runner/request";
 import { nearestName } from "../../plan/nearest";
+import type { HostTarget } from "../../bootstrap/runner/request";
 import type { Console } from "../console";
+import { chooseTarget, environmentTargets } from "../environment-hosts";
 import { findEnvironment } from "../environments";
 import { CommandError, EXIT } from "../exit";
 import { success, type Report } from "../report";
@@ -12,7 +14,7 @@ const FOLLOW_MILLISECONDS = 1000;
 /** `tandem logs`: the log of the service, or of one step, as its host has it. */
 export async function logs(
   wanted: string | undefined,
-  options: CommonOptions & { readonly follow: boolean },
+  options: CommonOptions & { readonly follow: boolean; readonly host?: string },
   console: Console,
 ): Promise<Report> {
   const environment = findEnvironment(options.env);
@@ -22,7 +24,8 @@ export async function logs(
   const show = (text: string) => {
     if (!options.json) process.stdout.write(text);
   };
-  let log = await fetchLog(environment.name, step);
+  const target = chooseTarget(environmentTargets(environment), options.host);
+  let log = await fetchLog(target, environment.name, step);
   if (log === undefined) {
     throw new CommandError(
       `there is no log${step === undefined ? "" : ` of ${step}`} in environment ${environment.name} — fix: tandem up --env ${environment.name}`,
@@ -31,7 +34,7 @@ export async function logs(
   show(log);
   while (options.follow && !options.json) {
     await new Promise((resolve) => setTimeout(resolve, FOLLOW_MILLISECONDS));
-    const next: string = (await fetchLog(environment.name, step)) ?? "";
+    const next: string = (await fetchLog(target, environment.name, step)) ?? "";
     if (next !== log) show(next.startsWith(log) ? next.slice(log.length) : next);
     log = next;
   }
@@ -46,8 +49,8 @@ function requireStep(step: string | undefined): void {
   throw new CommandError(`no step of this name — got ${step} — allowed: ${STEP_NAMES.join(", ")}${fix}`, EXIT.usage);
 }
 
-async function fetchLog(stack: string, step: string | undefined): Promise<string | undefined> {
+async function fetchLog(target: HostTarget, stack: string, step: string | undefined): Promise<string | undefined> {
   let log = "";
-  const code = await readLog({ kind: "local" }, stack, step, (text) => (log += text));
+  const code = await readLog(target, stack, step, (text) => (log += text));
   return code === 0 && log !== "" ? log : undefined;
 }

@@ -1,7 +1,7 @@
 import type { Console } from "../console";
 import { findEnvironment } from "../environments";
 import { EXIT } from "../exit";
-import { planHere, renderForStream, renderMisfit } from "../planning";
+import { planHosts, renderMisfit, renderPlans, resultName } from "../planning";
 import { success, type Report } from "../report";
 import { resolveSettings } from "../settings";
 import type { SettingOptions } from "./options";
@@ -9,10 +9,22 @@ import type { SettingOptions } from "./options";
 /** `tandem plan`: what would run where, without account, network or Pulumi. */
 export async function plan(options: SettingOptions, console: Console): Promise<Report> {
   const environment = findEnvironment(options.env);
-  const result = await planHere(resolveSettings(environment, options, console.say), environment.name);
-  if (result.plan === undefined) {
-    const { verdict, problems, alternatives } = result;
-    return { status: EXIT.doesNotFit, document: { verdict, problems, alternatives }, text: renderMisfit(result) };
+  const results = await planHosts(resolveSettings(environment, options, console.say), environment.name);
+  const isAlone = results.length === 1;
+  const misfits = results.flatMap((entry) =>
+    entry.result.plan === undefined ? [{ name: isAlone ? undefined : resultName(entry), result: entry.result }] : [],
+  );
+  const [first] = misfits;
+  if (first !== undefined) {
+    const { verdict, problems, alternatives } = first.result;
+    const document = { verdict, problems, alternatives, ...(!isAlone && { hosts: misfits }) };
+    const text = misfits.map(({ name, result }) => renderMisfit(result, name)).join("\n");
+    return { status: EXIT.doesNotFit, document, text };
   }
-  return success({ verdict: result.verdict, plan: result.plan }, renderForStream(result.plan, process.stdout));
+  const plans = results.flatMap((entry) =>
+    entry.result.plan === undefined ? [] : [{ name: resultName(entry) ?? "", plan: entry.result.plan }],
+  );
+  const worst = plans.some(({ plan }) => plan.verdict === "tight") ? "tight" : "fits";
+  const document = { verdict: worst, plan: plans[0]?.plan, ...(!isAlone && { hosts: plans }) };
+  return success(document, renderPlans(plans, process.stdout));
 }

@@ -1,6 +1,6 @@
 import type { Console } from "../console";
 import { runOperation, type OperationResult } from "../operation";
-import { prepareHost } from "../planning";
+import { prepareHosts } from "../planning";
 import { success, type Report } from "../report";
 import { decryptSettings, openForChange, removeStack, withSession } from "../session";
 import { merge, resolveSettings } from "../settings";
@@ -18,7 +18,8 @@ export async function preview(options: ChangeOptions, console: Console): Promise
       console.say,
       await decryptSettings(session),
     );
-    const { plan } = await interruption.guard(prepareHost(settings, environment.name));
+    const { hosts } = await interruption.guard(prepareHosts(settings, environment.name));
+    const plans = Object.fromEntries(hosts.map(({ host, plan }) => [host.name, plan]));
     const { default: program } = await import("../../stacks/index.js");
     const overrides = merge(fromVariables, toRawSettings(changes));
     const opened = await openForChange(session, {
@@ -32,7 +33,7 @@ export async function preview(options: ChangeOptions, console: Console): Promise
     // The engine can't preview without a stack: one that was made for that goes again.
     if (!wasThere) await removeStack(opened, environment.name);
     return success(
-      { plan, changes: result.changes, unchanged: result.unchanged, log: opened.log.path },
+      { plan: hosts[0]?.plan, plans, changes: result.changes, unchanged: result.unchanged, log: opened.log.path },
       describeChanges(result),
     );
   });

@@ -1,21 +1,21 @@
 import { readChecks } from "../../bootstrap/runner/host";
 import { PROOF_TIMEOUT_SECONDS, proofDocument } from "../../bootstrap/runner/proof";
-import type { StepCheck, StepRequest } from "../../bootstrap/runner/request";
+import type { HostTarget, StepCheck, StepRequest } from "../../bootstrap/runner/request";
 import { applyStep } from "../../bootstrap/runner/step";
+import { targetName } from "../../bootstrap/runner/targets";
 import { compareProof, type Check } from "../../plan/compare";
 import type { Plan } from "../../plan/plan";
 import type { Proof } from "../../plan/proof";
 import type { Console } from "../console";
+import { environmentTargets } from "../environment-hosts";
 import { findEnvironment } from "../environments";
 import { CommandError, EXIT, messageOf } from "../exit";
-import { lastPlan } from "../last-plan";
+import { lastPlans } from "../last-plan";
 import { OperationLock } from "../operation-lock";
 import { outputsOf } from "../reading";
 import { describeHealth, renderChecks } from "../render-outputs";
 import type { Report } from "../report";
 import type { CommonOptions } from "./options";
-
-const HOST = { kind: "local" } as const;
 
 /** `tandem status`: measures now, and compares with what the last `up` planned. */
 export async function status(
@@ -30,20 +30,21 @@ export async function status(
       EXIT.busy,
     );
   }
-  const [{ environment, outputs }, steps] = await Promise.all([
+  const targets = environmentTargets(wanted);
+  const [{ environment, outputs }, hosts] = await Promise.all([
     outputsOf(options, console),
-    readChecks(HOST, wanted.name),
+    Promise.all(targets.map((target) => askHost(target, wanted.name))),
   ]);
-  const plan = lastPlan(environment);
-  if (outputs === undefined || plan === undefined) {
-    const left = steps.length === 0 ? "" : `; the host has parts of it: ${steps.map(({ step }) => step).join(", ")}`;
-    const text = `environment ${environment.name} is not up${left} — fix: tandem up --env ${environment.name}`;
-    return { status: EXIT.unhealthy, document: { status: "not up", steps }, text };
-  }
+  const plans = lastPlans(environment);
+  if (outputs === undefined || Object.keys(plans).length === 0) return notUp(environment.name, hosts);
   const { servedModelName } = outputs.plan;
-  const token = steps.find(({ step }) => step === "proof")?.token ?? "";
-  const service = { stack: environment.name, plan, servedModelName, apiKey: outputs.apiKey, token };
-  const checks = [...steps.filter(({ step }) => step !== "proof").map(toCheck), ...(await prove(service, console))];
+  const service = { stack: environment.name, servedModelName, apiKey: outputs.apiKey };
+  const checked = await Promise.all(
+    hosts.map(async (host) => ({ host, checks: await checkHost(host, plans[host.name], service, console) })),
+  );
+  const checks = checked.flatMap(({ host, checks }) =>
+    checks.map((check) => (targets.length === 1 ? check : { ...check, name: `${host.name}: ${check.name}` })),
+  );
   const health = worst(checks);
   const lines = [
     `${servedModelName}: ${describeHealth(health, process.stdout)}`,
@@ -56,8 +57,51 @@ export async function status(
   };
 }
 
+/** A host with the steps that it has of the environment, or why it can't be asked. */
+interface AskedHost {
+  readonly name: string;
+  readonly target: HostTarget;
+  readonly steps: readonly StepCheck[];
+  readonly silentBecause?: string;
+}
+
+async function askHost(target: HostTarget, stack: string): Promise<AskedHost> {
+  const name = targetName(target);
+  try {
+    return { name, target, steps: await readChecks(target, stack) };
+  } catch (error) {
+    if (target.kind === "local") throw error;
+    return { name, target, steps: [], silentBecause: messageOf(error).split("\n")[0] };
+  }
+}
+
+function notUp(name: string, hosts: readonly AskedHost[]): Report {
+  const parts = hosts.filter(({ steps }) => steps.length > 0);
+  const left = parts.map(({ name, target, steps }) => {
+    const where = target.kind === "local" ? "the host" : name;
+    return `; ${where} has parts of it: ${steps.map(({ step }) => step).join(", ")}`;
+  });
+  const text = `environment ${name} is not up${left.join("")} — fix: tandem up --env ${name}`;
+  return { status: EXIT.unhealthy, document: { status: "not up", steps: hosts.flatMap(({ steps }) => steps) }, text };
+}
+
+async function checkHost(
+  host: AskedHost,
+  plan: Plan | undefined,
+  service: Omit<Service, "target" | "plan" | "token">,
+  console: Console,
+): Promise<Check[]> {
+  if (host.silentBecause !== undefined) return [{ name: "reachable", status: "fail", detail: host.silentBecause }];
+  const applied = host.steps.filter(({ step }) => step !== "proof").map(toCheck);
+  if (plan === undefined)
+    return [...applied, { name: "proof", status: "fail", detail: "no `up` has come this far here" }];
+  const token = host.steps.find(({ step }) => step === "proof")?.token ?? "";
+  return [...applied, ...(await prove({ ...service, target: host.target, plan, token }, console))];
+}
+
 /** A service to prove, and the repair token that its proof was stored with. */
 interface Service {
+  readonly target: HostTarget;
   readonly stack: string;
   readonly plan: Plan;
   readonly servedModelName: string;
@@ -66,9 +110,12 @@ interface Service {
 }
 
 /** Proves the service now, by the step that `up` runs. A proof that can't be made is a failed check. */
-async function prove({ stack, plan, servedModelName, apiKey, token }: Service, console: Console): Promise<Check[]> {
+async function prove(
+  { target, stack, plan, servedModelName, apiKey, token }: Service,
+  console: Console,
+): Promise<Check[]> {
   const request: StepRequest = {
-    target: HOST,
+    target,
     stack,
     step: "proof",
     // The host stores the token with the proof: another one would look like drift to the next `up`.

@@ -1,10 +1,11 @@
-import type { Prepared } from "../../bootstrap/runner/prepare";
+import type { PreparedHost } from "../../bootstrap/runner/prepare";
 import { undoStep } from "../../bootstrap/runner/step";
 import { confirm, type Console } from "../console";
 import { CommandError, EXIT } from "../exit";
-import { keepPlan } from "../last-plan";
+import { rememberHosts } from "../environment-hosts";
+import { keepPlans } from "../last-plan";
 import { runOperation, type OperationResult } from "../operation";
-import { prepareHost, renderForStream } from "../planning";
+import { prepareHosts, renderPlans } from "../planning";
 import { formatSeconds } from "../progress";
 import { renderOutputs } from "../render-outputs";
 import type { Report } from "../report";
@@ -22,25 +23,33 @@ export async function up(options: UpOptions, console: Console): Promise<Report> 
   return withSession("up", options, console, async (session) => {
     const { environment, interruption } = session;
     const run = resolveSettings(environment, options, console.say, await decryptSettings(session));
-    const prepared = await interruption.guard(prepareHost(run.settings, environment.name));
-    console.say(renderForStream(prepared.plan, process.stderr));
+    const { hosts } = await interruption.guard(prepareHosts(run.settings, environment.name));
+    const plans = hosts.map(({ host, plan }) => ({ name: host.name, plan }));
+    console.say(renderPlans(plans, process.stderr));
     await interruption.guard(confirm(`Apply to environment ${environment.name}?`, console, options.yes));
     const opened = await openWithProgram(session, run);
-    keepPlan(environment, prepared.plan);
-    if (!wasServing(prepared)) session.afterInterruption.push(() => endUnfinishedService(session));
+    keepPlans(environment, Object.fromEntries(plans.map(({ name, plan }) => [name, plan])));
+    rememberHosts(
+      environment,
+      hosts.map(({ host }) => host.target),
+    );
+    for (const prepared of hosts.filter((host) => !wasServing(host))) {
+      session.afterInterruption.push(() => endUnfinishedService(session, prepared));
+    }
     const result = await runOperation("up", { ...opened, interruption, console });
     return reportUp(session, options, opened.log.path, result);
   });
 }
 
 /** Whether the host had a proven service of this environment before this run. */
-function wasServing({ host }: Prepared): boolean {
+function wasServing({ host }: PreparedHost): boolean {
+  if (host.unreachableBecause !== undefined) return true;
   return host.checks.some(({ step, holds }) => step === "proof" && holds);
 }
 
 /** A service that never answered is of no use to anybody, and nobody would know that it is there. */
-async function endUnfinishedService({ environment, console }: Session): Promise<void> {
-  const request = { target: { kind: "local" }, stack: environment.name, values: {}, timeoutSeconds: 60 } as const;
+async function endUnfinishedService({ environment, console }: Session, { host }: PreparedHost): Promise<void> {
+  const request = { target: host.target, stack: environment.name, values: {}, timeoutSeconds: 60 } as const;
   await undoStep({ ...request, step: "serving" }, { onProgress: console.say });
 }
 

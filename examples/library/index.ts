@@ -11,13 +11,13 @@ export = async () => {
   if (!settings) throw new pulumi.RunError(problems.map(({ setting, what }) => `${setting}: ${what}`).join("\n"));
 
   // Looks at the machine and plans; changes nothing, and throws with everything that is in the way.
-  const { plan, host } = await prepare(settings, pulumi.getStack());
-  const pair = new ServingPair("chat", { settings, plan, host });
+  const prepared = await prepare(settings, pulumi.getStack());
+  const pair = new ServingPair("chat", prepared);
 
   return {
     baseUrl: pair.baseUrl,
     apiKey: pair.apiKey,
     model: pair.servedModelName,
-    kvCacheTokens: plan.kvCacheTokens,
+    kvCacheTokens: prepared.hosts[0]?.plan.kvCacheTokens,
   };
 };

@@ -1,6 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { Host, Prepared } from "../../bootstrap/runner/prepare";
+import type { Host } from "../../bootstrap/runner/observe";
+import type { Prepared } from "../../bootstrap/runner/prepare";
 import { ServingPair } from "../../components/serving-pair";
 import { builtInShape } from "../../plan/built-in-shapes";
 import { hypotheticalHost } from "../../plan/gpu-types";
@@ -33,8 +34,16 @@ function preparedHost(reachable = true): Prepared {
   const facts = hypotheticalHost({ gpus: 2, gpuType: "h100-80gb" });
   const result = makePlan({ settings, shape: builtInShape(settings.model)!, hosts: [facts] });
   const tokens = { lease: "a", driver: "d", runtime: "b", weights: "c", serving: "unit stopped #1", proof: "e" };
-  const host: Host = { target: { kind: "local" }, stack: "test", facts, reachable, checks: [], tokens };
-  return { settings, plan: result.plan!, host };
+  const host: Host = {
+    name: "local",
+    target: { kind: "local" },
+    stack: "test",
+    facts,
+    checks: [],
+    tokens,
+    ...(!reachable && { unreachableBecause: "connection timed out" }),
+  };
+  return { settings, hosts: [{ host, plan: result.plan! }] };
 }
 
 async function make(name: string, prepared: Prepared): Promise<ServingPair> {
@@ -103,5 +112,21 @@ describe("ServingPair", () => {
 
   it("prints no key in the log of a run", () => {
     expect(inputsOf("pair-key")["logging"]).toBe("none");
+  });
+
+  it("names a host's steps by the host, so that one more host changes no other", async () => {
+    const { settings, hosts } = preparedHost();
+    const [{ host, plan }] = hosts as [Prepared["hosts"][number]];
+    const named = (name: string) => {
+      const target = { kind: "ssh", name, host: name, hostKeys: "known-hosts", sudo: "auto" } as const;
+      return { host: { ...host, name, target }, plan };
+    };
+    await make("one", { settings, hosts: [named("gpu1")] });
+    const before = structuredClone(open(inputsOf("one-gpu1-runtime")["stdin"]));
+    await make("one", { settings, hosts: [named("gpu0"), named("gpu1")] });
+    expect(open(inputsOf("one-gpu1-runtime")["stdin"])).toBe(before);
+    expect([...recorded.keys()].filter((name) => name.startsWith("one-") && name.endsWith("-key"))).toEqual([
+      "one-key",
+    ]);
   });
 });

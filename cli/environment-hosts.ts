@@ -1,0 +1,69 @@
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { HostTarget } from "../bootstrap/runner/request";
+import { hostTargets, targetName } from "../bootstrap/runner/targets";
+import { nearestName } from "../plan/nearest";
+import { loadSettings } from "../stacks/config";
+import type { Environment } from "./environments";
+import { CommandError, EXIT } from "./exit";
+import { SettingsFile } from "./settings-file";
+
+/** Notes which hosts a run is about to work on, before it does: a killed run and changed settings must not hide one. */
+export function rememberHosts(environment: Environment, targets: readonly HostTarget[]): void {
+  const all = union(targets, remembered(environment));
+  const path = hostsFile(environment);
+  writeFileSync(`${path}.draft`, JSON.stringify(all), { mode: 0o600 });
+  renameSync(`${path}.draft`, path);
+}
+
+export function forgetHosts(environment: Environment): void {
+  rmSync(hostsFile(environment), { force: true });
+}
+
+/**
+ * Every host that the environment is on or may be on: those of its settings, and those that a run has worked on before.
+ * Settings that can't be read take nothing away.
+ */
+export function environmentTargets(environment: Environment): HostTarget[] {
+  const all = union(configured(environment), remembered(environment));
+  return all.length === 0 ? [{ kind: "local" }] : all;
+}
+
+/**
+ * The host with this name; without one the environment's only host.
+ * @throws CommandError when there is no such host, or several and none was named
+ */
+export function chooseTarget(targets: readonly HostTarget[], wanted: string | undefined): HostTarget {
+  const names = targets.map(targetName);
+  const [only, ...more] = targets;
+  if (wanted === undefined && only !== undefined && more.length === 0) return only;
+  const found = targets.find((target) => targetName(target) === wanted);
+  if (found !== undefined) return found;
+  const what = wanted === undefined ? "there are several hosts, name one" : `no host of this name — got ${wanted}`;
+  const near = nearestName(wanted ?? "", names) ?? names[0] ?? "";
+  throw new CommandError(`--host: ${what} — allowed: ${names.join(", ")} — fix: --host ${near}`, EXIT.usage);
+}
+
+function configured(environment: Environment): HostTarget[] {
+  try {
+    return hostTargets(loadSettings(SettingsFile.read(environment.source.path).config()));
+  } catch {
+    return [];
+  }
+}
+
+function remembered(environment: Environment): HostTarget[] {
+  const path = hostsFile(environment);
+  // Written by rememberHosts() alone.
+  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as HostTarget[]) : [];
+}
+
+/** By name; the first list wins, since a host may have got another address. */
+function union(first: readonly HostTarget[], second: readonly HostTarget[]): HostTarget[] {
+  const names = new Set(first.map(targetName));
+  return [...first, ...second.filter((target) => !names.has(targetName(target)))];
+}
+
+function hostsFile(environment: Environment): string {
+  return join(environment.folder, "hosts.json");
+}

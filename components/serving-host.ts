@@ -1,0 +1,165 @@
+import * as pulumi from "@pulumi/pulumi";
+import type { PreparedHost } from "../bootstrap/runner/prepare";
+import { modelSource, PACKAGED_MODEL } from "../bootstrap/runner/model";
+import { PROOF_TIMEOUT_SECONDS, proofDocument, type ProofResult } from "../bootstrap/runner/proof";
+import { launchServing, type RuntimeFacts } from "../plan/launch";
+import type { Settings } from "../plan/settings";
+import { HostStep, type ApiKey } from "./host-step";
+
+/** Results of the host steps, as their scripts print them. */
+interface LeaseResult {
+  readonly leaseId: string;
+  /** ISO 8601. */
+  readonly createdAt: string;
+}
+interface WeightsResult {
+  readonly path: string;
+  readonly bytes: number;
+  readonly digest: string;
+}
+interface ServingResult {
+  readonly unitId: string;
+  readonly port: number;
+}
+
+/** Installing the runtime downloads up to 10 GB; an hour is enough at 25 Mbit/s. */
+const RUNTIME_TIMEOUT_SECONDS = 3600;
+/** Weights of the largest models are hundreds of GB; the download resumes when the limit cuts it. */
+const WEIGHTS_TIMEOUT_SECONDS = 4 * 3600;
+const STOP_SECONDS = 30;
+
+export interface ServingHostArgs extends PreparedHost {
+  readonly settings: Settings;
+  readonly key: ApiKey;
+}
+
+/** vLLM serving a model on one host, proven by a generated token. */
+export class ServingHost extends pulumi.ComponentResource {
+  /** Name that clients call the model by. */
+  readonly servedModelName: string;
+  /** What was measured after the start, compared with the plan. */
+  readonly proven: pulumi.Output<ProofResult>;
+  /** When the stack took the host, ISO 8601. */
+  readonly startedAt: pulumi.Output<string>;
+
+  /** @param name the host's steps are called `<name>-<step>` */
+  constructor(name: string, args: ServingHostArgs, opts: pulumi.ComponentResourceOptions = {}) {
+    super("tandem:index:ServingHost", name, {}, opts);
+    this.servedModelName = args.plan.model;
+    const child = (...dependsOn: pulumi.Resource[]) => ({ parent: this, dependsOn });
+
+    const lease = this.lease(name, args, child());
+    const runtime = this.runtime(name, args, child(lease));
+    const weights = this.weights(name, args, runtime, child(runtime));
+    const serving = this.serving(name, args, { runtime, weights }, child(weights));
+    const proof = this.proof(name, args, serving, child(serving));
+
+    this.proven = proof.result;
+    this.startedAt = lease.result.apply((result) => result.createdAt);
+    this.registerOutputs({ startedAt: this.startedAt });
+  }
+
+  private lease(name: string, { host }: ServingHostArgs, opts: pulumi.CustomResourceOptions): HostStep<LeaseResult> {
+    const document = { stack: host.stack };
+    return new HostStep<LeaseResult>(`${name}-lease`, { host, step: "lease", document, timeoutSeconds: 60 }, opts);
+  }
+
+  private runtime(name: string, args: ServingHostArgs, opts: pulumi.CustomResourceOptions): HostStep<RuntimeFacts> {
+    const { host, settings, plan } = args;
+    const document = {
+      kind: settings.runtime,
+      device: plan.device,
+      vllmVersion: settings.vllmVersion,
+      path: settings.runtimePath,
+    };
+    return new HostStep<RuntimeFacts>(
+      `${name}-runtime`,
+      { host, step: "runtime", document, timeoutSeconds: RUNTIME_TIMEOUT_SECONDS },
+      opts,
+    );
+  }
+
+  private weights(
+    name: string,
+    { host, settings }: ServingHostArgs,
+    runtime: HostStep<RuntimeFacts>,
+    opts: pulumi.CustomResourceOptions,
+  ): HostStep<WeightsResult> {
+    const source = modelSource(settings.model, host.target);
+    const document = runtime.result.apply(({ python }) => ({
+      source: source.kind === "hub" ? "auto" : source.kind,
+      model: source.location,
+      revision: settings.revision,
+      python,
+      fallbackPackage: settings.model === PACKAGED_MODEL,
+    }));
+    const secrets = settings.hubToken === undefined ? undefined : { hubToken: settings.hubToken };
+    return new HostStep<WeightsResult>(
+      `${name}-weights`,
+      { host, step: "weights", document, secrets, timeoutSeconds: WEIGHTS_TIMEOUT_SECONDS },
+      opts,
+    );
+  }
+
+  private serving(
+    name: string,
+    { host, plan, settings, key }: ServingHostArgs,
+    needs: { runtime: HostStep<RuntimeFacts>; weights: HostStep<WeightsResult> },
+    opts: pulumi.CustomResourceOptions,
+  ): HostStep<ServingResult> {
+    const document = pulumi.all([needs.runtime.result, needs.weights.result]).apply(([runtime, weights]) => {
+      const launch = launchServing(plan, runtime, {
+        modelPath: weights.path,
+        servedModelName: this.servedModelName,
+        host: "127.0.0.1",
+        port: plan.port,
+        extraArgs: settings.serving.extraArgs,
+        extraEnv: settings.serving.extraEnv,
+        facts: host.facts,
+      });
+      for (const warning of launch.warnings) void pulumi.log.warn(warning, this);
+      return {
+        argv: launch.argv,
+        env: launch.env,
+        port: plan.port,
+        // Damaged weights that were fetched again get a new digest: vLLM has to read them anew.
+        weightsDigest: weights.digest,
+        startupSeconds: plan.startup.timeoutSeconds,
+        stopSeconds: STOP_SECONDS,
+      };
+    });
+    return new HostStep<ServingResult>(
+      `${name}-serving`,
+      {
+        host,
+        step: "serving",
+        document,
+        secrets: key.value.apply((apiKey) => ({ apiKey })),
+        timeoutSeconds: plan.startup.timeoutSeconds + 4 * STOP_SECONDS,
+      },
+      opts,
+    );
+  }
+
+  private proof(
+    name: string,
+    { host, plan, key }: ServingHostArgs,
+    serving: HostStep<ServingResult>,
+    opts: pulumi.CustomResourceOptions,
+  ): HostStep<ProofResult> {
+    const document = serving.result.apply(({ unitId }) =>
+      proofDocument({ plan, servedModelName: this.servedModelName, unitId }),
+    );
+    return new HostStep<ProofResult>(
+      `${name}-proof`,
+      {
+        host,
+        step: "proof",
+        document,
+        secrets: key.value.apply((apiKey) => ({ apiKey })),
+        timeoutSeconds: PROOF_TIMEOUT_SECONDS,
+      },
+      opts,
+    );
+  }
+}
