@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # Sourced by work.sh: one step's folder and its work. A step's folder holds
 #   lock       held while somebody decides what to start       work.lock  held by the running work itself
-#   runs/<id>  one work: log, result, exit, digest, token, pid  current    id of the newest
+#   runs/<id>  one work: log, result, exit, digest, token, pid, and calls: ids of the client's calls that began or joined it
+#   current    id of the newest
 #   values, request.json, token, state, sequence                of the last apply
 #   files      for the step's own use ($TANDEM_STEP_DIR)
 # use_step sets: step, step_dir. begin_or_attach sets: run_dir.
@@ -60,14 +61,21 @@ begin_or_attach() {
   mkdir -p "$step_dir/runs" "$step_dir/files"
   exec 9>>"$step_dir/lock"
   flock -w 60 9 || die 75 "$step: another client has been starting work on this step for a minute — fix: try again"
+  earlier="$(run_of_call)"
+  if [ -n "$earlier" ] && [ -f "$earlier/exit" ]; then
+    run_dir="$earlier"
+    exec 9>&-
+    return
+  fi
   digest="$(request_digest "$1")"
   exec 8>>"$step_dir/work.lock"
   # Not at once: whoever looks whether the work runs takes the lock for a moment.
   if ! flock -w 0.2 8; then
     run_dir="$step_dir/runs/$(cat "$step_dir/current")"
     if [ "$(cat "$run_dir/digest")" = "$digest" ]; then
-      say "$step: already being done, attaching"
+      [ "$run_dir" = "$earlier" ] || say "$step: already being done, attaching"
       printf '%s' "$TANDEM_REPAIR" | write_file "$run_dir/token"
+      printf '%s\n' "${TANDEM_CALL:-}" >>"$run_dir/calls"
       exec 8>&- 9>&-
       return
     fi
@@ -76,8 +84,18 @@ begin_or_attach() {
     flock -w 10 8 || die 75 "$step: the earlier work could not be stopped"
   fi
   end_orphans
+  [ -z "$earlier" ] || say "$step: its work ended with the host's restart; doing it again"
   begin "$1"
   exec 8>&- 9>&-
+}
+
+# The work that this very call of the client began or joined before its link was cut.
+run_of_call() {
+  [ -n "${TANDEM_CALL:-}" ] || return 0
+  for calls in "$step_dir"/runs/*/calls; do
+    if grep -qxF -e "$TANDEM_CALL" "$calls" 2>/dev/null; then found="${calls%/calls}"; fi
+  done
+  printf '%s' "${found:-}"
 }
 
 # A work that was killed could not end what it had started.
@@ -94,6 +112,7 @@ begin() {
   mkdir "$run_dir"
   printf '%s' "$TANDEM_REPAIR" >"$run_dir/token"
   printf '%s' "$digest" >"$run_dir/digest"
+  printf '%s\n' "${TANDEM_CALL:-}" >"$run_dir/calls"
   : >"$run_dir/log"
   if [ "$1" = apply ]; then
     printf '%s\n' "$assignments" | write_file "$step_dir/values"
@@ -114,18 +133,29 @@ clean_environment() {
   for name in $(env | LC_ALL=C sed -n 's/^\(\(PULUMI\|AWS\|AZURE\|GOOGLE\)_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
   export TANDEM_STACK TANDEM_TIMEOUT_SECONDS
   export TANDEM_OWNER="$TANDEM_STACK/$step" TANDEM_RUN_DIR="$run_dir" TANDEM_STEP_DIR="$step_dir/files"
-  unset TANDEM_REPAIR
+  unset TANDEM_REPAIR TANDEM_CALL TANDEM_SHOWN
   exec "$@"
 }
 
 forget_old_runs() {
-  find "$step_dir/runs" -mindepth 1 -maxdepth 1 -type d | sort -r | tail -n +4 | while IFS= read -r old; do rm -rf "$old"; done
+  find "$step_dir/runs" -mindepth 1 -maxdepth 1 -type d | sort -r | tail -n +4 |
+    # A clock that was set back puts the newest last.
+    while IFS= read -r old; do [ "$old" = "$run_dir" ] || rm -rf "$old"; done
 }
 
 # Shows the work's progress until it ends, prints its result, ends with its status.
 attach() {
-  pid="$(cat "$run_dir/pid")"
-  tail -n +1 -f -s 0.05 --pid="$pid" "$run_dir/log" >&2 2>/dev/null || exit 141
+  first_line=1
+  if [ -n "${TANDEM_CALL:-}" ]; then
+    say "tandem-log: ${run_dir##*/}"
+    if [ "${TANDEM_SHOWN% *}" = "${run_dir##*/}" ]; then first_line=$((${TANDEM_SHOWN#* } + 1)); fi
+  fi
+  if [ -f "$run_dir/exit" ]; then
+    # Its process id may be another program's by now.
+    tail -n "+$first_line" "$run_dir/log" >&2
+  else
+    tail -n "+$first_line" -f -s 0.05 --pid="$(cat "$run_dir/pid")" "$run_dir/log" >&2 2>/dev/null || exit 141
+  fi
   if [ ! -f "$run_dir/exit" ]; then
     say "$step: its work was killed before it could say how it ended — fix: run it again"
     exit 137

@@ -7,7 +7,8 @@ import type { HostTarget } from "./request";
 /** One call of a host script. */
 export interface HostCall {
   /** Name of the script in `bootstrap/host`. */
-  readonly script: "work.sh" | "facts.sh" | "model-config.sh" | "doctor.sh" | "capsule.sh";
+  readonly script:
+    "work.sh" | "facts.sh" | "observe.sh" | "wait-cloud-init.sh" | "model-config.sh" | "doctor.sh" | "capsule.sh";
   readonly argv: readonly string[];
   /** Added to the environment of the script; no secrets. */
   readonly environment: Readonly<Record<string, string>>;

@@ -1,0 +1,238 @@
+import { spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { connect as connectSocket } from "node:net";
+import { isFingerprint, openingArguments, sshArguments, sshEnvironment, writeConfig } from "./ssh-config";
+import { explainFailure, keyInLog, nameOf, noShell, noSudo, readOrEmpty, sshMissing, wrongPin } from "./ssh-errors";
+import { connectionFiles, type ConnectionFiles } from "./ssh-folder";
+import { probePrologue, remoteCommand } from "./ssh-prologue";
+import { newMark } from "./ssh-session";
+import type { SshTarget } from "./request";
+
+/** An open connection to a host, shared by all processes of this user. */
+export interface Connection {
+  readonly target: SshTarget;
+  readonly files: ConnectionFiles;
+  readonly record: ConnectionRecord;
+}
+
+/** What was found out about the host when the connection was opened. */
+export interface ConnectionRecord {
+  readonly user: string;
+  /** Scripts run as root: by logging in as root, or by sudo where `asRoot` says so. */
+  readonly isRoot: boolean;
+  /** Calls go through sudo. */
+  readonly asRoot: boolean;
+  readonly bootId: string;
+  /** The machine is still setting itself up. */
+  readonly cloudInitRuns: boolean;
+}
+
+type Say = (line: string) => void;
+
+const PROBE_LIMIT_SECONDS = 45;
+/** A process that was killed while it opened a connection keeps the others waiting for this long. */
+const STALE_LOCK_MS = 5_000;
+
+/** Calls of one process that want the same connection wait for the one that opens it. */
+const opening = new Map<string, Promise<Connection>>();
+
+/**
+ * The connection to a host; opens it where no process has done so yet.
+ * @param say gets what people must know, as that a key is trusted on first use
+ * @throws SshError with the cause and what to do
+ */
+export function connect(target: SshTarget, say: Say): Promise<Connection> {
+  const files = connectionFiles(target);
+  const open = opening.get(files.socket) ?? find(target, files, say).finally(() => opening.delete(files.socket));
+  opening.set(files.socket, open);
+  return open.then((connection) => ({ ...connection, target }));
+}
+
+/** Ends the shared connections to hosts; the processes behind them would end by themselves after a minute without use. */
+export async function closeConnections(targets: readonly { readonly kind: string }[]): Promise<void> {
+  const hosts = targets.filter((target): target is SshTarget => target.kind === "ssh");
+  await Promise.all(hosts.map(closeConnection));
+}
+
+async function closeConnection(target: SshTarget): Promise<void> {
+  const files = connectionFiles(target);
+  if (await isAlive(files.socket)) {
+    const child = spawn("ssh", ["-F", files.config, "-S", files.socket, "-O", "exit", "--", target.host], {
+      env: sshEnvironment(),
+      stdio: "ignore",
+    });
+    await new Promise((resolve) => child.on("close", resolve).on("error", resolve));
+  }
+  forget(files);
+}
+
+/** Remembers that the machine has finished setting itself up. */
+export function rememberReady({ files, record }: Connection): void {
+  writeRecord(files, { ...record, cloudInitRuns: false });
+}
+
+async function find(target: SshTarget, files: ConnectionFiles, say: Say): Promise<Connection> {
+  return (await existing(target, files)) ?? (await openLocked(target, files, say));
+}
+
+async function existing(target: SshTarget, files: ConnectionFiles): Promise<Connection | undefined> {
+  if (!(await isAlive(files.socket))) return undefined;
+  try {
+    return { target, files, record: JSON.parse(readFileSync(files.record, "utf8")) as ConnectionRecord };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Steps run in processes of their own, so one of them opens while the others wait. */
+async function openLocked(target: SshTarget, files: ConnectionFiles, say: Say): Promise<Connection> {
+  const retries = { forever: true, factor: 1.5, minTimeout: 20, maxTimeout: 200 };
+  const { lock } = await import("proper-lockfile");
+  const release = await lock(files.socket, { realpath: false, stale: STALE_LOCK_MS, update: 1_000, retries });
+  try {
+    return (await existing(target, files)) ?? (await open(target, files, say));
+  } finally {
+    await release();
+  }
+}
+
+async function open(target: SshTarget, files: ConnectionFiles, say: Say): Promise<Connection> {
+  forget(files);
+  await writeConfig(target, files);
+  const mark = newMark();
+  for (const order of keyOrders(target)) {
+    const answer = await probe(target, files, mark, order);
+    const log = readOrEmpty(files.log);
+    if (answer.facts !== undefined) {
+      sayTrusted(target, log, say);
+      const record = judge(target, answer.facts);
+      writeRecord(files, record);
+      return { target, files, record };
+    }
+    if (/Authenticated to /.test(log)) throw noShell(target, answer.said);
+    // A host has several keys; a fingerprint does not tell which kind it is of.
+    if (!isPinRefused(target, log)) break;
+  }
+  throw isPinRefused(target, readOrEmpty(files.log))
+    ? wrongPin(target, keyInLog(readOrEmpty(files.log)) ?? "another key")
+    : explainFailure(target, files);
+}
+
+interface ProbeAnswer {
+  readonly facts: ReadonlyMap<string, string> | undefined;
+  readonly said: string;
+}
+
+/**
+ * Opens the connection with a first session that asks the host a few things. The connection goes on in the background when that
+ * session ends; files instead of pipes, so that nobody waits for it, and a session of its own, so that nothing asks the terminal.
+ */
+async function probe(target: SshTarget, files: ConnectionFiles, mark: string, order: string[]): Promise<ProbeAnswer> {
+  for (const file of [files.log, files.jumpLog]) rmSync(file, { force: true });
+  const prologue = probePrologue(mark);
+  const answerFile = `${files.record}.${process.pid}`;
+  const output = openSync(answerFile, "w", 0o600);
+  const errors = openSync(files.jumpLog, "w", 0o600);
+  try {
+    const child = spawn(
+      "ssh",
+      [
+        ...openingArguments(files),
+        ...sshArguments(target, files),
+        ...order,
+        "--",
+        target.host,
+        remoteCommand(prologue, false),
+      ],
+      { env: sshEnvironment(), stdio: ["pipe", output, errors], detached: true },
+    );
+    child.stdin?.on("error", () => undefined);
+    child.stdin?.end(prologue.text);
+    await new Promise<void>((resolve, reject) => {
+      const limit = setTimeout(() => child.kill("SIGKILL"), PROBE_LIMIT_SECONDS * 1000);
+      child.on("error", (error) => {
+        clearTimeout(limit);
+        reject(sshMissing(error));
+      });
+      child.on("exit", () => {
+        clearTimeout(limit);
+        resolve();
+      });
+    });
+    return readAnswer(readFileSync(answerFile, "utf8"), readOrEmpty(files.jumpLog), mark);
+  } finally {
+    closeSync(output);
+    closeSync(errors);
+    rmSync(answerFile, { force: true });
+  }
+}
+
+function readAnswer(output: string, errors: string, mark: string): ProbeAnswer {
+  const at = output.indexOf(`${mark}\n`);
+  const said =
+    `${output}\n${errors}`
+      .trim()
+      .split("\n")
+      .filter((line) => !line.startsWith("debug"))
+      .at(-1) ?? "";
+  if (at < 0) return { facts: undefined, said };
+  const lines = output.slice(at + mark.length + 1).split("\n");
+  const facts = new Map(lines.map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]));
+  return { facts: facts.has("boot") ? facts : undefined, said };
+}
+
+function judge(target: SshTarget, facts: ReadonlyMap<string, string>): ConnectionRecord {
+  const user = facts.get("user") ?? "";
+  const isRootUser = facts.get("uid") === "0";
+  const sudo = facts.get("sudo") ?? "";
+  const asRoot = !isRootUser && target.sudo !== "never" && sudo === "yes";
+  if (target.sudo === "always" && !isRootUser && !asRoot) throw noSudo(target, user, sudo);
+  const bootId = facts.get("boot") ?? "";
+  return { user, isRoot: isRootUser || asRoot, asRoot, bootId, cloudInitRuns: facts.get("cloud-init") === "running" };
+}
+
+function sayTrusted(target: SshTarget, log: string, say: Say): void {
+  for (const [, host] of log.matchAll(/Permanently added '([^']+)'/g)) {
+    say(
+      `${nameOf(target)}: trusting the host key of ${host ?? ""} on first use: ${keyInLog(log) ?? "?"} — from now on it must be this one`,
+    );
+  }
+}
+
+/** Other kinds of host key to ask for, where the pin is a fingerprint. */
+function keyOrders({ hostKey }: SshTarget): string[][] {
+  if (hostKey === undefined || !isFingerprint(hostKey)) return [[]];
+  const kinds = [
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521",
+    "rsa-sha2-512,rsa-sha2-256",
+  ];
+  return kinds.map((algorithms) => ["-o", `HostKeyAlgorithms=${algorithms}`]);
+}
+
+function isPinRefused({ hostKey }: SshTarget, log: string): boolean {
+  return hostKey !== undefined && /Host key verification failed|no matching host key type/.test(log);
+}
+
+/** Whether somebody listens at a socket; a process that was killed leaves the file. */
+function isAlive(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const client = connectSocket(socket);
+    client.on("connect", () => {
+      client.destroy();
+      resolve(true);
+    });
+    client.on("error", () => {
+      resolve(false);
+    });
+  });
+}
+
+function writeRecord(files: ConnectionFiles, record: ConnectionRecord): void {
+  writeFileSync(`${files.record}.new`, JSON.stringify(record), { mode: 0o600 });
+  renameSync(`${files.record}.new`, files.record);
+}
+
+function forget(files: ConnectionFiles): void {
+  for (const file of [files.socket, files.record]) rmSync(file, { force: true });
+}
