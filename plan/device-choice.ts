@@ -1,10 +1,8 @@
+import { driverFloor, expectedGpus, hasGoodDriver, installationProblems, servingGpusOnBus } from "./driver";
 import type { GpuFacts, HostFacts } from "./facts";
 import { gpuTypeProblem } from "./gpu-types";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
-
-/** CUDA 13, which vLLM 0.26 to 0.33 is built for, needs this driver branch or a newer one. */
-const LEAST_DRIVER_BRANCH = 580;
 
 export type DeviceChoice =
   | { readonly device: "cpu"; readonly problems: readonly Problem[] }
@@ -14,8 +12,10 @@ export type DeviceChoice =
 export function chooseDevice(settings: Settings, host: HostFacts): DeviceChoice {
   const typeProblem = settings.gpuType === undefined ? undefined : gpuTypeProblem(settings.gpuType);
   if (typeProblem !== undefined) return { device: "cpu", problems: [typeProblem] };
-  const wantsGpus = settings.devices !== undefined || (settings.gpus !== "all" && settings.gpus > 0);
-  if (settings.gpus === 0 || (host.gpus.length === 0 && !wantsGpus)) return { device: "cpu", problems: [] };
+  if (settings.gpus === 0) return { device: "cpu", problems: [] };
+  if (host.gpus.length === 0 && servingGpusOnBus(host).length > 0) return choiceBeforeDriver(settings, host);
+  const wantsGpus = settings.devices !== undefined || settings.gpus !== "all";
+  if (host.gpus.length === 0 && !wantsGpus) return { device: "cpu", problems: [] };
 
   const gpus = pickGpus(settings, host);
   const countProblems = gpuProblems(settings, host);
@@ -23,6 +23,28 @@ export function chooseDevice(settings: Settings, host: HostFacts): DeviceChoice 
     device: "cuda",
     gpus,
     problems: [...countProblems, ...(host.gpus.length > 0 ? driverProblems(settings, host) : [])],
+  };
+}
+
+/** The bus shows GPUs and no driver does: they are planned as the catalogue knows them where a driver will be installed. */
+function choiceBeforeDriver(settings: Settings, host: HostFacts): DeviceChoice {
+  const count = servingGpusOnBus(host).length;
+  if (settings.driver.policy === "keep") {
+    const problem = {
+      setting: "driver.policy",
+      what: `${host.name} has ${count === 1 ? "a GPU" : `${count} GPUs`} and no working NVIDIA driver`,
+      value: "keep",
+      fix: "set `driver.policy` to ensure to have it installed, or `gpus` to 0 to serve on the CPU",
+    };
+    return { device: "cuda", gpus: [], problems: [problem] };
+  }
+  const { gpus, problems } = expectedGpus(settings, host);
+  const planned = { ...host, gpus };
+  const countProblems = problems.length > 0 ? [] : gpuProblems(settings, planned);
+  return {
+    device: "cuda",
+    gpus: pickGpus(settings, planned),
+    problems: [...problems, ...countProblems, ...installationProblems(settings, host)],
   };
 }
 
@@ -60,27 +82,21 @@ function gpuProblems({ devices, gpus }: Settings, host: HostFacts): Problem[] {
   ];
 }
 
-function driverProblems({ runtime }: Settings, { driverVersion, name }: HostFacts): Problem[] {
-  const fix = `install NVIDIA's driver of branch ${LEAST_DRIVER_BRANCH} or newer`;
-  if (driverVersion === undefined) {
-    return [
-      {
-        setting: "driver",
-        what: `${name} has GPUs but no working NVIDIA driver`,
-        allowed: `branch ${LEAST_DRIVER_BRANCH} or newer`,
-        fix,
-      },
-    ];
+function driverProblems(settings: Settings, host: HostFacts): Problem[] {
+  if (hasGoodDriver(settings, host)) return [];
+  const floor = driverFloor(settings);
+  const version = host.driverVersion;
+  if (settings.driver.policy === "ensure") return installationProblems(settings, host);
+  const fix = "set `driver.policy` to ensure to have it installed, or install NVIDIA's driver by hand";
+  if (version === undefined) {
+    return [{ setting: "driver", what: `${host.name} has GPUs but no working NVIDIA driver`, fix }];
   }
-  const branch = Number.parseInt(driverVersion, 10);
-  // An environment of the user's own may be built for an older CUDA.
-  if (!(branch < LEAST_DRIVER_BRANCH) || runtime === "existing" || runtime === "archive") return [];
   return [
     {
       setting: "driver",
       what: "the NVIDIA driver is too old for CUDA 13, which vLLM is built for",
-      value: driverVersion,
-      allowed: `branch ${LEAST_DRIVER_BRANCH} or newer`,
+      value: version,
+      allowed: `branch ${floor} or newer`,
       fix,
     },
   ];

@@ -14,6 +14,16 @@ export interface GpuFacts {
   readonly computeCapability?: string;
 }
 
+/** One NVIDIA GPU as the PCI bus shows it, with or without a driver. */
+export interface BusGpuFacts {
+  /** e.g. `0000:1b:00.0`. */
+  readonly address: string;
+  /** PCI device id in hexadecimal, e.g. `2330`. */
+  readonly deviceId: string;
+  /** The kernel driver that has it, e.g. `nvidia`, `nouveau`, `vfio-pci`; absent when none has, or it could not be seen. */
+  readonly driver?: string;
+}
+
 /** What the program knows of one host before it changes anything. Plain data; made by `bootstrap/host/facts.sh`. */
 export interface HostFacts {
   readonly name: string;
@@ -28,7 +38,14 @@ export interface HostFacts {
   readonly cache: { readonly path: string; readonly freeGiB: number };
   /** Free space of the memory file system, for adapters. */
   readonly sharedMemoryGiB: number;
+  /** The GPUs that the driver shows; none without a working driver. */
   readonly gpus: readonly GpuFacts[];
+  /** The GPUs on the PCI bus, in the order in which `nvidia-smi` counts; absent in an application container, which can't tell. */
+  readonly busGpus?: readonly BusGpuFacts[];
+  /** How many NVSwitches the bus shows. */
+  readonly nvSwitches?: number;
+  /** Whether the firmware loads signed kernel modules only. */
+  readonly secureBoot?: boolean;
   /** The slowest link between any two of the host's GPUs; `unknown` with fewer than two. */
   readonly gpuLink: GpuLink;
   /** Whether CUDA peer access works between all GPUs; absent when it could not be asked. */

@@ -65,15 +65,37 @@ const loraSettings = z
 const driverSettings = z
   .strictObject({
     policy: setting(z.enum(["keep", "ensure"]).default("keep"), {
-      doc: "`keep` leaves the driver alone and says what is missing; `ensure` installs the branch and reboots where that is needed.",
+      doc: "`keep` leaves the driver alone and says what is missing; `ensure` installs one where none is good enough, and reboots where that is needed. A good driver is never touched.",
       allowed: "keep or ensure",
       example: "keep",
     }),
     branch: setting(z.number().int().min(450).max(999).default(580), {
-      doc: "The driver branch that `ensure` installs. Runtimes built for CUDA 13 need 580 or newer.",
+      doc: "The driver branch that `ensure` installs where there is no good driver. Runtimes built for CUDA 13 need 580 or newer.",
       allowed: "a driver branch from 450, as a whole number",
       example: 580,
     }),
+    reboot: setting(z.boolean().default(true), {
+      doc: "Whether `ensure` may reboot a machine that is reached by SSH. `target: local` never reboots: it says so and stops.",
+      allowed: "true or false",
+      example: true,
+    }),
+    onDestroy: setting(z.enum(["keep", "remove"]).default("keep"), {
+      doc: "What becomes of a driver that `ensure` installed: it stays and is listed, or its packages are removed. One that replaced another always stays.",
+      allowed: "keep or remove",
+      example: "keep",
+    }),
+    repository: setting(
+      z
+        .string()
+        .regex(/^(https:\/\/|file:\/\/\/)\S+[^\s/]$/)
+        .optional(),
+      {
+        doc: "A mirror of NVIDIA's package repositories for CUDA, as the host reaches it: what stands before `/debian12/x86_64`.",
+        allowed: "an address that starts with https:// or file:///, without a slash at its end",
+        otherwise: "NVIDIA's own",
+        example: "https://mirror.example.com/compute/cuda/repos",
+      },
+    ),
   })
   .prefault({});
 

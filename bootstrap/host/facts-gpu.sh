@@ -1,5 +1,7 @@
 # shellcheck shell=sh
-# Sourced by facts.sh: the NVIDIA GPUs of a host as members of HostFacts, from nvidia-smi alone.
+# Sourced by facts.sh: the NVIDIA GPUs of a host as members of HostFacts, from nvidia-smi, and from the bus whatever it says.
+# shellcheck source=gpu-bus.sh
+. "$TANDEM_SCRIPTS_DIR/gpu-bus.sh"
 
 # A driver in trouble makes nvidia-smi hang; the whole of the facts must come in seconds.
 ask_smi() { timeout -k 1 6 nvidia-smi "$@" 2>/dev/null; }
@@ -26,11 +28,21 @@ gpu_facts_json() {
     [ -n "$rows" ] || [ "$code" -eq 124 ] || say "nvidia-smi is there but finds no GPUs — fix: look at 'nvidia-smi' and the kernel's log"
   fi
   printf ',"gpus":[%s],"gpuLink":"%s"' "$(printf '%s' "$rows" | gpu_rows_json)" "$(gpu_link "$rows")"
+  bus_facts_json
   [ -n "$rows" ] || return 0
   peer_access_json
   ask_smi | LC_ALL=C awk '
     match($0, /Driver Version: *[0-9.]+/) { split(substr($0, RSTART, RLENGTH), word, ": *"); printf ",\"driverVersion\":\"%s\"", word[2] }
     match($0, /CUDA Version: *[0-9.]+/) { split(substr($0, RSTART, RLENGTH), word, ": *"); printf ",\"cudaVersion\":\"%s\"", word[2] }' || :
+}
+
+# `,"busGpus":[...],"nvSwitches":...,"secureBoot":...`; in an application container the bus tells nothing.
+bus_facts_json() {
+  if in_application_container; then return 0; fi
+  printf ',"busGpus":[%s],"nvSwitches":%s,"secureBoot":%s' "$(bus_gpus | LC_ALL=C awk '{
+    printf "%s{\"address\":\"%s\",\"deviceId\":\"%s\"%s}", separator, $1, $2, ($3 == "-" ? "" : ",\"driver\":\"" $3 "\"")
+    separator = ","
+  }')" "$(bus_nvswitch_count)" "$(if secure_boot_is_on; then echo true; else echo false; fi)"
 }
 
 # nvidia-smi counts in MiB.

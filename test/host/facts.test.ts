@@ -94,6 +94,27 @@ describe("facts.sh", () => {
     });
   });
 
+  it("tells what is on the bus without a driver", async () => {
+    const sys = path.join(host.root, "sys");
+    for (const [address, device, pciClass] of [
+      ["0000:1b:00.0", "0x2330", "0x030200"],
+      ["0000:05:00.0", "0x22a3", "0x068000"],
+    ] as const) {
+      const folder = path.join(sys, "bus/pci/devices", address);
+      mkdirSync(folder, { recursive: true });
+      writeFileSync(path.join(folder, "vendor"), "0x10de\n");
+      writeFileSync(path.join(folder, "device"), `${device}\n`);
+      writeFileSync(path.join(folder, "class"), `${pciClass}\n`);
+    }
+    host.environment["TANDEM_SYS"] = sys;
+    expect(await facts()).toMatchObject({
+      gpus: [],
+      busGpus: [{ address: "0000:1b:00.0", deviceId: "2330" }],
+      nvSwitches: 1,
+      secureBoot: false,
+    });
+  });
+
   it("takes the slowest link of any two GPUs, and peer access only when all have it", async () => {
     const matrix = String.raw`\tGPU0\tGPU1\tGPU2\nGPU0\t X \tNV18\tSYS\nGPU1\tNV18\t X \tPHB\nGPU2\tSYS\tPHB\t X \n`;
     const peers = String.raw` \tGPU0\tGPU1\n GPU0\tX\tCNS\n GPU1\tCNS\tX\n`;
