@@ -1,3 +1,6 @@
+import { GENERAL_CAUSES, HOST_CAUSES } from "./causes-host";
+import { describeXid } from "./xids";
+
 /** A failure that is known: what its log says, why it happens and what to do. */
 export interface KnownCause {
   readonly pattern: RegExp;
@@ -9,7 +12,7 @@ export interface KnownCause {
  * Failures seen with vLLM 0.26 to 0.32 (first ten measured in November 2026, see `docs/measurements.md`; the others are vLLM's own texts).
  * The first that matches wins, so the special stand before the general.
  */
-export const KNOWN_CAUSES: readonly KnownCause[] = [
+const SERVING_CAUSES: readonly KnownCause[] = [
   {
     pattern: /Total number of attention heads \(\d+\) must be divisible by tensor parallel size \(\d+\)/,
     cause: "The model's attention heads can't be split over that many GPUs.",
@@ -98,7 +101,24 @@ export const KNOWN_CAUSES: readonly KnownCause[] = [
   },
 ];
 
-/** The first known cause that the text shows, or undefined. */
+const KNOWN_CAUSES: readonly KnownCause[] = [...HOST_CAUSES, ...SERVING_CAUSES, ...GENERAL_CAUSES];
+
+/** The first known cause that the text shows, with what it names filled in, or undefined. */
 export function findKnownCause(text: string): KnownCause | undefined {
-  return KNOWN_CAUSES.find(({ pattern }) => pattern.test(text));
+  for (const known of KNOWN_CAUSES) {
+    const match = known.pattern.exec(text);
+    if (match !== null)
+      return { ...known, cause: known.cause.replaceAll(/\$(\d)/g, (_, group) => match[Number(group)] ?? "") };
+  }
+  return xidCause(text);
+}
+
+/** The last GPU error of the kernel's that means more than a program's own fault. */
+function xidCause(text: string): KnownCause | undefined {
+  const pattern = /NVRM: Xid \(PCI:([0-9A-Fa-f:.]+)\): (\d+)/g;
+  const [, address, code] =
+    [...text.matchAll(pattern)].findLast(([, , number]) => describeXid(Number(number)).verdict === "fail") ?? [];
+  if (code === undefined) return undefined;
+  const { meaning, cure } = describeXid(Number(code));
+  return { pattern, cause: `GPU ${address} had Xid ${code}: ${meaning}.`, cure: `On the host: ${cure}.` };
 }
