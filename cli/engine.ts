@@ -73,6 +73,8 @@ function ownVariables(environment: Environment, backend: Backend): Record<string
     TANDEM_RUNNER: join(packageRoot(), "bin", "tandem-runner"),
     [CLIENT_VARIABLE]: clientMark(),
     [WORKSPACE_VARIABLE]: environment.folder,
+    // Where the runner keeps what explains a failed step.
+    TANDEM_CAPSULES: environment.logs,
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { text } from "node:stream/consumers";
+import { explainingFailure } from "./failure";
 import { proveStep } from "./proof";
 import { applyStep, StepError, undoStep } from "./step";
 import type { StepRequest } from "./request";
@@ -19,10 +20,11 @@ async function main(verb: string | undefined): Promise<void> {
     case "apply":
     case "undo": {
       const request = withRepairToken(JSON.parse(await text(process.stdin)) as StepRequest);
-      const onProgress = (line: string) => process.stderr.write(`${line}\n`);
-      if (verb === "undo") return undoStep(request, { onProgress });
-      const apply = request.step === "proof" ? proveStep : applyStep;
-      process.stdout.write(`${JSON.stringify(await apply(request, { onProgress }))}\n`);
+      await explainingFailure(request, async (onProgress) => {
+        if (verb === "undo") return undoStep(request, { onProgress });
+        const apply = request.step === "proof" ? proveStep : applyStep;
+        process.stdout.write(`${JSON.stringify(await apply(request, { onProgress }))}\n`);
+      });
       return;
     }
     default:

@@ -1,5 +1,6 @@
 import { findKnownCause } from "./causes";
 import { ABANDON_VARIABLE, describeTarget } from "./host";
+import { redactor } from "./redact";
 import { callTarget, type HostAnswer } from "./transport";
 import type { StepRequest } from "./request";
 
@@ -8,6 +9,8 @@ export class StepError extends Error {
   constructor(
     readonly step: string,
     message: string,
+    /** Exit status of the work: 124 its limit, 143 a stop, 137 a kill; absent when that is not what ended it. */
+    readonly code?: number,
   ) {
     super(message);
     this.name = "StepError";
@@ -66,12 +69,6 @@ function callStep(request: StepRequest, argv: string[], onProgress: (line: strin
   }).then((answer) => ({ ...answer, stderr: redact(answer.stderr) }));
 }
 
-/** A function that replaces every secret in a text; secrets under 6 characters would blank out ordinary words. */
-function redactor(secrets: readonly string[]): (text: string) => string {
-  const known = secrets.filter((secret) => secret.length >= 6);
-  return (text) => known.reduce((result, secret) => result.replaceAll(secret, "[secret]"), text);
-}
-
 /** The lines of a failure, in the order in which a reader wants them. */
 function stepError(request: StepRequest, answer: HostAnswer): StepError {
   const lines = answer.stderr.split("\n").filter((line) => line.trim() !== "");
@@ -84,5 +81,5 @@ function stepError(request: StepRequest, answer: HostAnswer): StepError {
   const message = [`${request.step} failed on ${describeTarget(request.target)}${limit}: ${summary}`];
   if (known !== undefined) message.push(`  cause: ${known.cause}`, `  cure:  ${known.cure}`);
   message.push(`  log:   ${log ?? `tandem logs ${request.step}`}`);
-  return new StepError(request.step, message.join("\n"));
+  return new StepError(request.step, message.join("\n"), answer.code);
 }
