@@ -63,6 +63,7 @@ function defineChanges(program: Command, run: RunCommand): void {
 }
 
 function defineQuestions(program: Command, run: RunCommand): void {
+  defineDoctor(program, run);
   defineOutputs(program, run);
   withBackend(common(program.command("status")))
     .description("Measure now whether the service does what was planned. Exit status 5 when it does not.")
@@ -78,6 +79,20 @@ function defineQuestions(program: Command, run: RunCommand): void {
     .addHelpText("after", example("tandem logs serving -f"))
     .action(async (step: string | undefined, options: CommonOptions & { follow: boolean; host?: string }) => {
       await run("logs", options, async (console) => (await import("./commands/logs.js")).logs(step, options, console));
+    });
+}
+
+function defineDoctor(program: Command, run: RunCommand): void {
+  withSettings(common(program.command("doctor")))
+    .argument("[host]", "one host of the environment by its name; without it all of them")
+    .description(
+      "Examine the hosts: system, driver, health and links of the GPUs. Changes nothing. Exit status 5 when a check fails.",
+    )
+    .addHelpText("after", example("tandem doctor --env balanced-4gpu"))
+    .action(async (host: string | undefined, options: SettingOptions) => {
+      await run("doctor", options, async (console) =>
+        (await import("./commands/doctor.js")).doctor(host, options, console),
+      );
     });
 }
 
