@@ -38,6 +38,9 @@ function withRepairToken(request: StepRequest): StepRequest {
   return { ...request, values: { ...request.values, TANDEM_REPAIR: token } };
 }
 
+// Ends what this process started on the way out; work on a host goes on.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(143));
+
 main(process.argv[2]).catch((error: unknown) => {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;

@@ -72,8 +72,9 @@ export function sshArguments(target: SshTarget, files: ConnectionFiles): string[
 
 /** What the process that opens the connection gets beside {@link sshArguments}. Its log tells what went wrong, and the host's key. */
 export function openingArguments(files: ConnectionFiles): string[] {
-  const options = ["ControlMaster=yes", `ControlPersist=${PERSIST_SECONDS}`, "LogLevel=DEBUG1"];
-  return ["-E", files.log, ...options.flatMap((option) => ["-o", option])];
+  const options = ["ControlMaster=yes", `ControlPersist=${PERSIST_SECONDS}`];
+  // Without -v a jump host's words would go nowhere.
+  return ["-v", "-E", files.log, ...options.flatMap((option) => ["-o", option])];
 }
 
 /** The environment of an ssh process: the agent and what the user's own proxy commands need, nothing of Pulumi's. */

@@ -22,7 +22,7 @@ export function hostScripts(): HostScripts {
   return known;
 }
 
-function readScripts(folder: string): HostScripts {
+export function readScripts(folder: string): HostScripts {
   const names = readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && /\.(?:sh|py|awk|json)$/.test(entry.name))
     .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))

@@ -1,6 +1,7 @@
 import { findKnownCause } from "./causes";
 import { ABANDON_VARIABLE, describeTarget } from "./host";
 import { redactor } from "./redact";
+import { rebootHost } from "./ssh-reboot";
 import { callTarget, type HostAnswer } from "./transport";
 import type { StepRequest } from "./request";
 
@@ -22,6 +23,10 @@ export interface StepOptions {
   readonly onProgress: (line: string) => void;
 }
 
+/** Exit status of an apply that can't go on before the host has restarted. */
+const RESTART_STATUS = 60;
+const MOST_RESTARTS = 2;
+
 /** Time that the host gets beyond the step's own limit to end the work and say so. */
 const GRACE_SECONDS = 30;
 
@@ -31,7 +36,7 @@ const GRACE_SECONDS = 30;
  * @throws StepError when the step fails or outlasts its limit
  */
 export async function applyStep(request: StepRequest, { onProgress }: StepOptions): Promise<Record<string, unknown>> {
-  const answer = await callStep(request, ["apply", request.step], onProgress);
+  const answer = await applyWithRestarts(request, onProgress);
   if (answer.code !== 0) throw stepError(request, answer);
   const lastLine = answer.stdout.trim().split("\n").at(-1) ?? "";
   try {
@@ -54,6 +59,27 @@ export async function undoStep(request: StepRequest, { onProgress }: StepOptions
   const argv = request.step === "lease" ? ["sweep"] : ["undo", request.step];
   const answer = await callStep(request, argv, onProgress);
   if (answer.code !== 0) throw stepError(request, answer);
+}
+
+/** A step that can't go on before its host has restarted says so by its exit status; after the restart it is applied again. */
+async function applyWithRestarts(request: StepRequest, onProgress: (line: string) => void): Promise<HostAnswer> {
+  const { target, step, stack } = request;
+  for (let restarts = 0; ; restarts++) {
+    const answer = await callStep(request, ["apply", step], onProgress);
+    if (answer.code !== RESTART_STATUS) return answer;
+    const where = describeTarget(target);
+    if (target.kind === "local") {
+      throw new StepError(step, `${step} needs a restart of ${where} — fix: restart it, then run tandem up again`);
+    }
+    if (restarts === MOST_RESTARTS) {
+      throw new StepError(
+        step,
+        `${step} asks for another restart of ${where} after ${MOST_RESTARTS} — fix: tandem logs ${step}`,
+      );
+    }
+    onProgress(`${step} needs a restart of ${where}: restarting it`);
+    await rebootHost(target, stack, onProgress);
+  }
 }
 
 function callStep(request: StepRequest, argv: string[], onProgress: (line: string) => void): Promise<HostAnswer> {
