@@ -25,7 +25,14 @@ cache_use() {
 cache_leave() {
   lease_cache=keep
   if [ -f "$TANDEM_STACK_DIR/lease.json" ]; then eval "$(json_assignments lease_ <"$TANDEM_STACK_DIR/lease.json")"; fi
-  if [ "$lease_cache" != remove ] || [ "${TANDEM_KEEP_CACHE:-}" = 1 ]; then return 0; fi
+  if [ "$lease_cache" = remove ] && [ "${TANDEM_KEEP_CACHE:-}" != 1 ]; then cache_remove_made; fi
+  # Empty ones tell nothing and cost nothing to make again.
+  for folder in runtimes models tools; do rmdir "$TANDEM_CACHE_DIR/$folder" 2>/dev/null || :; done
+  rmdir "$TANDEM_CACHE_DIR" 2>/dev/null || :
+  for folder in "$HOME/.cache" "$HOME/.config"; do rmdir "$folder" 2>/dev/null || :; done
+}
+
+cache_remove_made() {
   made="$(journal_list | LC_ALL=C awk -F '\t' '$3 == "cache" && $5 == "made"' | sort_reversed)"
   while IFS="$(printf '\t')" read -r number _ _ name _; do
     [ -n "$number" ] || continue
@@ -38,9 +45,6 @@ cache_leave() {
   done <<ENTRIES
 $made
 ENTRIES
-  for folder in runtimes models tools; do rmdir "$TANDEM_CACHE_DIR/$folder" 2>/dev/null || :; done
-  rmdir "$TANDEM_CACHE_DIR" 2>/dev/null || :
-  for folder in "$HOME/.cache" "$HOME/.config"; do rmdir "$folder" 2>/dev/null || :; done
 }
 
 # Makes another stack that uses it the one that removes it: cache_bequeath PATH; status 1 when there is none.

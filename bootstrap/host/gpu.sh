@@ -31,9 +31,15 @@ gpu_strangers() {
 # Whether a process bears this stack's mark: is_own_process PID
 is_own_process() { grep -qzxF "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" "/proc/$1/environ" 2>/dev/null; }
 
-# Names who else holds GPU memory; vLLM itself decides whether the rest is enough.
-gpu_tell_strangers() {
-  gpu_strangers "" | while IFS= read -r line; do say "note: $line"; done
+# Ends with 34 when others hold memory of the GPUs that the lease is for and the stack has the host for itself; where it shares
+# it, they are only named, and vLLM decides whether the rest is enough.
+gpu_require_free() {
+  lease_exclusive=false lease_gpus=''
+  if [ -f "$TANDEM_STACK_DIR/lease.json" ]; then eval "$(json_assignments lease_ <"$TANDEM_STACK_DIR/lease.json")"; fi
+  strangers="$(gpu_strangers "$lease_gpus")"
+  [ -n "$strangers" ] || return 0
+  printf '%s\n' "$strangers" | sed 's/^/note: /' >&2
+  [ "$lease_exclusive" != true ] || die 34 "other programs use the GPUs: $(printf '%s\n' "$strangers" | head -n 3 | paste -sd ';' -) — fix: end them, choose other GPUs with devices, or set exclusive to false"
 }
 
 # Waits until the GPUs are as they were before the unit started: the driver frees memory some seconds after a process ends.

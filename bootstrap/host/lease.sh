@@ -55,9 +55,9 @@ apply() {
 }
 
 write_lease() {
-  printf '{"leaseId":%s,"stack":%s,"owner":%s,"createdAt":%s,"exclusive":%s,"cache":%s,"hostDir":%s,"cacheDir":%s}\n' \
+  printf '{"leaseId":%s,"stack":%s,"owner":%s,"createdAt":%s,"exclusive":%s,"gpus":%s,"cache":%s,"hostDir":%s,"cacheDir":%s}\n' \
     "$(json_string "$lease_leaseId")" "$(json_string "$TANDEM_STACK")" "$(json_string "$lease_owner")" \
-    "$(json_string "$lease_createdAt")" "$exclusive" "$(json_string "$cache")" \
+    "$(json_string "$lease_createdAt")" "$exclusive" "$(json_string "$(document_numbers gpus)")" "$(json_string "$cache")" \
     "$(json_string "$TANDEM_HOST_DIR")" "$(json_string "$TANDEM_CACHE_DIR")" | write_file "$lease"
   sync "$lease"
 }

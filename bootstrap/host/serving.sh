@@ -4,6 +4,7 @@
 #        TANDEM_STACK_DIR  the unit lives in its folder units/serving, see unit.sh
 #        standard input    { apiKey }; reaches vLLM as VLLM_API_KEY
 # Result: { unitId, port, pid, readySeconds, logPath }
+# Exit status of a failed apply: 29 no runtime, 31 the port is taken, 33 the old one can't be stopped, 34 the GPUs are in use by others
 # shellcheck source=common.sh
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 # shellcheck source=unit.sh
@@ -18,19 +19,30 @@ check() {
   [ -f "$folder/result.json" ] || does_not_hold "vLLM was not started here"
   unit_status "$unit"
   # shellcheck disable=SC2154 # unit_status sets them.
+  eval "$(json_assignments result_ <"$folder/result.json")"
   case "$unit_state" in
     running) ;;
-    waiting) does_not_hold "vLLM keeps failing and is about to be started again (restart $unit_restarts)" ;;
-    failed) does_not_hold "vLLM failed too often and was given up" ;;
-    *) does_not_hold "vLLM is not running" ;;
+    waiting) needs_restart "vLLM keeps failing and is about to be started again (restart $unit_restarts)" ;;
+    failed) needs_restart "vLLM failed too often and was given up" ;;
+    *) needs_restart "vLLM is not running" ;;
   esac
-  eval "$(json_assignments result_ <"$folder/result.json")"
   # shellcheck disable=SC2154 # Read from the result.
   port="$result_port"
   # shellcheck disable=SC2154
-  [ "$unit_digest" = "$result_digest" ] || does_not_hold "vLLM runs with other settings than were applied"
+  [ "$unit_digest" = "$result_digest" ] || needs_restart "vLLM runs with other settings than were applied"
+  drift="$(unit_drift "$unit")"
+  case "$drift" in
+    '') ;;
+    'restart '*) needs_restart "vLLM: ${drift#restart }" ;;
+    *) does_not_hold "vLLM: $drift; repair stops nothing" ;;
+  esac
   health="$(health_of "$port")"
-  [ "$health" = 200 ] || does_not_hold "vLLM does not answer on port $port (health $health)"
+  [ "$health" = 200 ] || needs_restart "vLLM does not answer on port $port (health $health)"
+}
+
+# What repair will stop, and for how long: as long as the last start took.
+needs_restart() {
+  does_not_hold "$1; repair starts vLLM, which answers nothing for about ${result_readySeconds:-60} s"
 }
 
 # HTTP status of /health on loopback, 000 when there is none. Hosts without curl have the runtime's Python.
@@ -53,7 +65,8 @@ apply() {
   # shellcheck disable=SC2154 # Read from the document.
   port="$doc_port"
   unit_status "$unit"
-  if [ "$unit_state" = running ] && [ "$unit_digest" = "$(cat "$folder/digest")" ]; then
+  drift="$(unit_drift "$unit")"
+  if [ "$unit_state" = running ] && [ "$unit_digest" = "$(cat "$folder/digest")" ] && [ "${drift#restart }" = "$drift" ]; then
     if [ ! -f "$folder/result.json" ]; then
       say "vLLM is starting already"
       wait_until_ready
@@ -62,6 +75,7 @@ apply() {
     if [ "$(health_of "$port")" = 200 ]; then
       say "vLLM is running as asked for"
       rm -f "$folder"/*.next
+      reinstall_definition
       "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" result "$folder"
       return
     fi
@@ -70,13 +84,20 @@ apply() {
   start
 }
 
+# What is running runs as asked for; only how it starts at the next boot was changed.
+reinstall_definition() {
+  [ -n "$drift" ] || return 0
+  say "vLLM: $drift; installing it again"
+  unit_reinstall "$unit" "$python"
+}
+
 start() {
   rm -f "$folder/result.json"
   unit_stop "$unit" || die 33 "the old vLLM could not be stopped: $(unit_processes "$unit")"
   gpu_wait_for_release "$folder/gpu-before"
   require_port
   gpu_remember_use >"$folder/gpu-before"
-  gpu_tell_strangers
+  gpu_require_free
   for name in unit secret base; do mv -f "$folder/$name.json.next" "$folder/$name.json"; done
   printf '%s' "$python" | write_file "$folder/python"
   rm -f "$folder/log" "$folder/log.1"

@@ -10,6 +10,8 @@
 #        TANDEM_SERVICE_MANAGER   forces one of the three managers
 # shellcheck source=port.sh
 . "$TANDEM_SCRIPTS_DIR/port.sh"
+# shellcheck source=unit-systemd.sh
+. "$TANDEM_SCRIPTS_DIR/unit-systemd.sh"
 
 unit_dir() { printf '%s/units/%s' "$TANDEM_STACK_DIR" "$1"; }
 
@@ -24,24 +26,6 @@ service_manager() {
   else
     echo supervisor
   fi
-}
-
-# systemd's name of a unit. Another host folder than the usual one gets names of its own.
-unit_name() {
-  case "$TANDEM_STACK_DIR" in
-    /var/lib/tandem/* | "$HOME"/.local/state/tandem/*) printf 'tandem-%s-%s.service' "$TANDEM_STACK" "$1" ;;
-    *) printf 'tandem-%s-%s-%s.service' "$TANDEM_STACK" "$1" "$(printf '%s' "$TANDEM_STACK_DIR" | sha256sum | cut -c 1-8)" ;;
-  esac
-}
-
-# unit_systemctl UNIT VERB...
-unit_systemctl() {
-  unit="$1"
-  shift
-  case "$(cat "$(unit_dir "$unit")/manager")" in
-    systemd-system) systemctl "$@" "$(unit_name "$unit")" ;;
-    systemd-user) systemctl --user "$@" "$(unit_name "$unit")" ;;
-  esac
 }
 
 # Reads the unit's status into $unit_state, $unit_unitId, $unit_pid, $unit_restarts, $unit_supervisorPid ...; state "stopped"
@@ -72,21 +56,7 @@ unit_start() {
     supervisor)
       clean_unit_environment "$1" setsid "$2" -ESsB "$folder/supervise.py" "$folder" </dev/null >/dev/null 2>"$folder/supervisor.err" 9>&- &
       ;;
-    systemd-system)
-      systemd_unit "$1" "$2" | write_file "/etc/systemd/system/$(unit_name "$1")"
-      systemctl daemon-reload
-      systemctl enable --quiet "$(unit_name "$1")"
-      systemctl restart "$(unit_name "$1")"
-      ;;
-    systemd-user)
-      mkdir -p "${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user"
-      systemd_unit "$1" "$2" | write_file "${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/$(unit_name "$1")"
-      # Without it the user's services end with the last session.
-      loginctl enable-linger 2>/dev/null || say "can't keep services of this user running after logout (loginctl enable-linger)"
-      systemctl --user daemon-reload
-      systemctl --user enable --quiet "$(unit_name "$1")"
-      systemctl --user restart "$(unit_name "$1")"
-      ;;
+    systemd-system | systemd-user) systemd_start "$1" "$2" ;;
     *) die 2 "TANDEM_SERVICE_MANAGER — got '$manager' — allowed: systemd-system, systemd-user, supervisor" ;;
   esac
   wait_for_status "$1"
@@ -111,37 +81,18 @@ wait_for_status() {
   done
 }
 
-# systemd_unit UNIT PYTHON
-systemd_unit() {
-  folder="$(unit_dir "$1")"
-  wanted=multi-user.target limits='LimitMEMLOCK=infinity
-LimitNOFILE=1048576'
-  # A user's manager may not raise a limit above its own and refuses to start what asks for it; supervise.py takes what there is.
-  if [ "$manager" = systemd-user ]; then wanted=default.target limits=''; fi
-  cat <<UNIT
-[Unit]
-Description=Tandem: $1 of the stack $TANDEM_STACK
-After=network.target
-StartLimitIntervalSec=600
-StartLimitBurst=5
+# How the unit's definition differs from what was installed: see systemd_drift.
+unit_drift() {
+  case "$(cat "$(unit_dir "$1")/manager" 2>/dev/null)" in
+    systemd-*) systemd_drift "$1" ;;
+  esac
+}
 
-[Service]
-Type=exec
-ExecStart="$2" -ESsB "$folder/supervise.py" "$folder"
-Environment="TANDEM_OWNER=$TANDEM_STACK/$1" "TANDEM_UNIT=$1" "TANDEM_STACK_DIR=$TANDEM_STACK_DIR"
-KillMode=control-group
-TimeoutStopSec=90
-Restart=on-failure
-RestartSec=5
-# supervise.py gave up on a service that keeps failing, and said so.
-RestartPreventExitStatus=3
-NoNewPrivileges=yes
-UMask=0077
-$limits
-
-[Install]
-WantedBy=$wanted
-UNIT
+# Installs the definition of a unit again without touching what runs: unit_reinstall UNIT PYTHON
+unit_reinstall() {
+  case "$(cat "$(unit_dir "$1")/manager" 2>/dev/null)" in
+    systemd-*) systemd_install "$1" "$2" ;;
+  esac
 }
 
 # Stops the unit with its whole tree; succeeds when it does not run. Status 1 when something survives.
@@ -150,7 +101,7 @@ unit_stop() {
   [ -d "$folder" ] || return 0
   unit_status "$1"
   case "$(cat "$folder/manager" 2>/dev/null || echo supervisor)" in
-    systemd-*) unit_systemctl "$1" disable --quiet --now 2>/dev/null || : ;;
+    systemd-*) systemd_stop "$1" ;;
     *)
       if [ -n "$unit_supervisorPid" ] && ! flock -n -s "$folder/lock" true; then
         kill -s TERM "$unit_supervisorPid" 2>/dev/null || :
@@ -170,14 +121,7 @@ unit_processes() { marked_processes "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" "TANDEM
 unit_remove() {
   folder="$(unit_dir "$1")"
   case "$(cat "$folder/manager" 2>/dev/null || :)" in
-    systemd-system)
-      rm -f "/etc/systemd/system/$(unit_name "$1")"
-      systemctl daemon-reload
-      ;;
-    systemd-user)
-      rm -f "${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/$(unit_name "$1")"
-      systemctl --user daemon-reload
-      ;;
+    systemd-*) systemd_remove "$1" ;;
   esac
   rm -rf "$folder"
 }

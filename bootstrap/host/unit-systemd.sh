@@ -1,0 +1,147 @@
+# shellcheck shell=sh
+# Sourced by unit.sh: a unit under systemd, as root's system service or as a service of the user's own manager.
+# In the unit's folder:  systemd.service  what was installed
+# Reads: unit_after   other units of the stack that are started before this one and stopped after it, e.g. "serving"
+# shellcheck source=journal.sh
+. "$TANDEM_SCRIPTS_DIR/journal.sh"
+
+# systemd's name of a unit. Another host folder than the usual one gets names of its own.
+unit_name() {
+  case "$TANDEM_STACK_DIR" in
+    /var/lib/tandem/* | "$HOME"/.local/state/tandem/*) printf 'tandem-%s-%s.service' "$TANDEM_STACK" "$1" ;;
+    *) printf 'tandem-%s-%s-%s.service' "$TANDEM_STACK" "$1" "$(printf '%s' "$TANDEM_STACK_DIR" | sha256sum | cut -c 1-8)" ;;
+  esac
+}
+
+# unit_systemctl UNIT VERB...
+unit_systemctl() {
+  unit_called="$(unit_name "$1")" unit_scope="$(unit_scope "$1")"
+  shift
+  systemctl "--$unit_scope" "$@" "$unit_called"
+}
+
+# Which manager has the unit: system or user.
+unit_scope() {
+  case "$(cat "$(unit_dir "$1")/manager" 2>/dev/null)" in
+    systemd-user) echo user ;;
+    *) echo system ;;
+  esac
+}
+
+# Where a manager's unit files lie: systemd_folder system | user
+systemd_folder() {
+  case "$1" in
+    user) printf '%s/systemd/user' "${XDG_CONFIG_HOME:-$HOME/.config}" ;;
+    *) echo /etc/systemd/system ;;
+  esac
+}
+
+# Installs the unit's definition and has it start at boot, changing nothing that runs: systemd_install UNIT PYTHON
+systemd_install() {
+  scope="$(unit_scope "$1")" called="$(unit_name "$1")"
+  folder_of_units="$(systemd_folder "$scope")"
+  if [ "$scope" = user ]; then
+    systemd_user_folders "$folder_of_units"
+    # Without it the user's services end with the last session.
+    journal_add user "$(id -un)" linger
+    loginctl enable-linger 2>/dev/null || say "can't keep services of this user running after logout (loginctl enable-linger)"
+  fi
+  journal_add unit "$called" "$scope"
+  systemd_unit "$1" "$2" "$scope" | write_file "$(unit_dir "$1")/systemd.service"
+  # Units are for everybody to read; this script's files are not.
+  (umask 022 && write_file "$folder_of_units/$called") <"$(unit_dir "$1")/systemd.service"
+  # What somebody put beside it would change it.
+  rm -rf "${folder_of_units:?}/$called.d"
+  systemctl "--$scope" daemon-reload
+  systemctl "--$scope" enable --quiet "$called"
+}
+
+# Folders that the user's home may lack go again when they are empty.
+systemd_user_folders() {
+  for missing in "${1%/systemd/user}" "${1%/user}" "$1" "$1/default.target.wants"; do
+    journal_add dir "$missing"
+    [ -d "$missing" ] || mkdir "$missing"
+  done
+}
+
+systemd_start() {
+  systemd_install "$1" "$2"
+  # Whoever failed too often before is not held against this start.
+  unit_systemctl "$1" stop
+  unit_systemctl "$1" reset-failed 2>/dev/null || :
+  # The last word of the one before must not be taken for the first one of this.
+  rm -f "$(unit_dir "$1")/status.json"
+  unit_systemctl "$1" start
+}
+
+# Also when its file was removed by hand: then `disable` alone would refuse and stop nothing.
+systemd_stop() {
+  unit_systemctl "$1" stop 2>/dev/null || :
+  unit_systemctl "$1" disable --quiet 2>/dev/null || :
+  unit_systemctl "$1" reset-failed 2>/dev/null || :
+}
+
+systemd_remove() {
+  scope="$(unit_scope "$1")" called="$(unit_name "$1")"
+  folder_of_units="$(systemd_folder "$scope")"
+  rm -f "$folder_of_units/$called" "$folder_of_units"/*.wants/"$called"
+  rm -rf "${folder_of_units:?}/$called.d"
+  systemctl "--$scope" daemon-reload 2>/dev/null || :
+  journal_remove unit "$called"
+}
+
+# Prints how the unit's definition differs from what was installed, and "restart" first where a running service may have been
+# started with the difference; nothing when it is as it was. systemd_drift UNIT
+systemd_drift() {
+  called="$(unit_name "$1")"
+  installed="$(systemd_folder "$(unit_scope "$1")")/$called"
+  if [ ! -f "$installed" ]; then
+    echo "its systemd unit file $installed was removed"
+  elif ! cmp -s "$installed" "$(unit_dir "$1")/systemd.service"; then
+    echo "restart its systemd unit file $installed was changed"
+  else
+    shown="$(unit_systemctl "$1" show -p UnitFileState -p DropInPaths 2>/dev/null)" || return 0
+    case "$shown" in
+      *"DropInPaths="[!\ ]*"/$called.d/"*) echo "restart systemd changes it by $(printf '%s\n' "$shown" | sed -n 's/^DropInPaths=//p')" ;;
+      *UnitFileState=enabled*) ;;
+      *) echo "it does not start at boot any more (systemd says $(printf '%s\n' "$shown" | sed -n 's/^UnitFileState=//p'))" ;;
+    esac
+  fi
+}
+
+# systemd_unit UNIT PYTHON SCOPE
+systemd_unit() {
+  after='network.target nvidia-persistenced.service nvidia-fabricmanager.service'
+  for earlier in ${unit_after:-}; do after="$after $(unit_name "$earlier")"; done
+  defined_stopSeconds=30
+  eval "$(json_assignments defined_ <"$(unit_dir "$1")/unit.json")"
+  wanted=multi-user.target limits='LimitMEMLOCK=infinity
+LimitNOFILE=1048576'
+  # A user's manager may not raise a limit above its own; supervise.py takes what there is.
+  if [ "$3" = user ]; then wanted=default.target limits=''; fi
+  cat <<UNIT
+[Unit]
+Description=Tandem: $1 of the stack $TANDEM_STACK
+After=$after
+StartLimitIntervalSec=600
+StartLimitBurst=5
+
+[Service]
+Type=exec
+ExecStart="$2" -ESsB "$(unit_dir "$1")/supervise.py" "$(unit_dir "$1")"
+Environment="TANDEM_OWNER=$TANDEM_STACK/$1" "TANDEM_UNIT=$1" "TANDEM_STACK_DIR=$TANDEM_STACK_DIR"
+KillMode=control-group
+# Longer than supervise.py needs for it; also the time that the tree of a killed supervisor gets to end by itself.
+TimeoutStopSec=$((${defined_stopSeconds%.*} + 10))
+Restart=on-failure
+RestartSec=5
+# supervise.py gave up on a service that keeps failing, and said so.
+RestartPreventExitStatus=3
+NoNewPrivileges=yes
+UMask=0077
+$limits
+
+[Install]
+WantedBy=$wanted
+UNIT
+}
