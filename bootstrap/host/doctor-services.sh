@@ -63,8 +63,8 @@ check_services() {
     *) set -- ;;
   esac
   failed="$(timeout 5 systemctl "$@" list-units --state=failed --plain --no-legend 2>/dev/null | cut -d' ' -f1)"
-  ours="$(printf '%s\n' "$failed" | grep '^tandem-' | tr '\n' ' ')"
-  others="$(printf '%s\n' "$failed" | grep -v '^tandem-' | head -n 4 | tr '\n' ' ')"
+  ours="$(printf '%s\n' "$failed" | grep '^tandem-' | paste -sd ' ' -)"
+  others="$(printf '%s\n' "$failed" | grep -vE '^(tandem-|$)' | head -n 4 | paste -sd ' ' -)"
   state="$(timeout 5 systemctl "$@" is-system-running 2>/dev/null)"
   if [ -n "$ours" ]; then
     verdict services fail "failed: $ours" "read its log (tandem logs serving), then: tandem up"
