@@ -155,7 +155,9 @@ describeOnHosts("tandem doctor on a real host", () => {
       timeoutSeconds: 60,
     } as const;
     process.env["TANDEM_CAPSULES"] = path.join(home, "capsules");
-    const failing = explainingFailure(request, async (onProgress) => void (await applyStep(request, { onProgress })));
+    const failing = explainingFailure(request, async (onProgress) => {
+      await applyStep(request, { onProgress });
+    });
     const message = await failing.then(
       () => "",
       (error: unknown) => String(error),
