@@ -1,0 +1,140 @@
+"""Gives adapters to every vLLM, and again after a restart of one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from .adapters import AdapterError, BaseModel, check_adapter
+from .placement import Placement, PlacementError
+from .store import Store
+from .vllm_client import NotNow, Refused, VllmClient
+
+RETRY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class HandoverError(Exception):
+    """An adapter could not be given to every vLLM."""
+
+
+@dataclass
+class Replica:
+    """One address, and what was last seen there."""
+
+    client: VllmClient
+    is_up: bool = False
+    detail: str = "not asked yet"
+    adapters: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Handover:
+    def __init__(
+        self, store: Store, placement: Placement, clients: list[VllmClient], base: BaseModel, max_rank: int
+    ) -> None:
+        self._store = store
+        self._placement = placement
+        self.replicas = [Replica(client) for client in clients]
+        self._base = base
+        self._max_rank = max_rank
+        self._publishing: set[str] = set()
+
+    async def publish(self, model: str, job: str, folder: str, limit_seconds: float) -> None:
+        """Checks the adapter, then loads it everywhere; a vLLM that is away is waited for. On failure it is nowhere.
+
+        When cancelled it may be loaded in some: `withdraw` is for the caller, or `repair` sees to it.
+        """
+        self._publishing.add(model)
+        try:
+            source = self._placement.on_disk(folder)
+            await asyncio.to_thread(check_adapter, source, self._base, self._max_rank)
+            path = await asyncio.to_thread(self._placement.place, folder)
+            deadline = time.monotonic() + limit_seconds
+            await asyncio.gather(*(self._load(replica, model, str(path), deadline) for replica in self.replicas))
+            self._store.add_adapter(model, job, folder)
+        except (AdapterError, PlacementError, Refused, NotNow) as error:
+            await self.withdraw(model, folder)
+            raise HandoverError(str(error)) from error
+        finally:
+            self._publishing.discard(model)
+
+    async def _load(self, replica: Replica, model: str, path: str, deadline: float) -> None:
+        while True:
+            try:
+                async with replica.lock:
+                    await replica.client.load(model, path)
+                replica.is_up = True
+                return
+            except NotNow as error:
+                replica.is_up, replica.detail = False, str(error)
+                if time.monotonic() > deadline:
+                    raise NotNow(f"the adapter is not loaded in time: {error}") from None
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def withdraw(self, model: str, folder: str) -> None:
+        """Takes an adapter away from every vLLM that can be reached, and from memory and disk."""
+        self._store.delete_adapter(model)
+        for replica in self.replicas:
+            # One that is away has lost it by itself, or is told by `watch`.
+            with contextlib.suppress(NotNow):
+                async with replica.lock:
+                    await replica.client.unload(model)
+        await asyncio.to_thread(self._placement.remove, folder)
+
+    async def watch(self, seconds: float) -> None:
+        """Looks at every vLLM again and again, without end."""
+        while True:
+            await asyncio.gather(*(self.repair(replica) for replica in self.replicas))
+            await asyncio.sleep(seconds)
+
+    async def repair(self, replica: Replica) -> None:
+        """Loads what a vLLM lacks, and unloads what is ours and should not be there."""
+        try:
+            there = await replica.client.models()
+            replica.is_up, replica.detail = True, "answers"
+            for row in self._store.adapters():
+                if row["model"] not in there:
+                    await self._reload(replica, row["model"], row["folder"])
+            wanted = {row["model"] for row in self._store.adapters()} | self._publishing
+            ours = str(self._placement.path(""))
+            for model, root in there.items():
+                if root.startswith(ours) and model not in wanted and not self._store.adapter(model):
+                    async with replica.lock:
+                        await replica.client.unload(model)
+            replica.adapters = len(wanted - self._publishing)
+        except NotNow as error:
+            replica.is_up, replica.detail = False, str(error)
+        except Exception:
+            log.exception("looking after %s", replica.client.url)
+
+    async def _reload(self, replica: Replica, model: str, folder: str) -> None:
+        try:
+            path = await asyncio.to_thread(self._placement.place, folder)
+            async with replica.lock:
+                # It may have been deleted since.
+                if self._store.adapter(model):
+                    await replica.client.load(model, str(path))
+                    log.info("loaded %s into %s again", model, replica.client.url)
+        except (Refused, PlacementError) as error:
+            log.error("%s can't be loaded again: %s", model, error)
+
+    def touch(self, model: str) -> None:
+        """Marks an adapter as used."""
+        if row := self._store.adapter(model):
+            self._placement.touch(row["folder"])
+
+    async def sample(self, model: str, limit_seconds: float) -> list[str]:
+        """One token from every vLLM."""
+        return [await replica.client.complete(model, "Hello", limit_seconds) for replica in self.replicas]
+
+    def status(self) -> list[dict[str, Any]]:
+        return [
+            {"url": replica.client.url, "up": replica.is_up, "detail": replica.detail, "adapters": replica.adapters}
+            for replica in self.replicas
+        ]

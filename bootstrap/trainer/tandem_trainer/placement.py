@@ -1,0 +1,144 @@
+"""Where adapters lie: on disk for good, and in a memory file system where vLLM reads them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+class PlacementError(Exception):
+    """An adapter can't be put where vLLM reads it."""
+
+
+class Placement:
+    """`disk` holds every adapter. `memory` holds a copy of each while there is room, else a link to the one on disk.
+
+    vLLM keeps `--max-loras` adapters in its slots and `--max-cpu-loras` in its process, and reads those that it has
+    dropped from their path again when they are asked for. So an adapter stays callable as long as its path stays.
+    """
+
+    def __init__(self, disk: Path, memory: Path, limit_bytes: int | None) -> None:
+        self._disk = disk
+        self._memory = memory
+        self._limit_bytes = limit_bytes
+        for folder in (disk, memory):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # What a killed copy left.
+        for folder in memory.glob("*.part"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def on_disk(self, folder: str) -> Path:
+        return self._disk / folder
+
+    def path(self, folder: str) -> Path:
+        return self._memory / folder
+
+    def place(self, folder: str) -> Path:
+        """Makes the adapter readable under its path in memory; does nothing when it is there."""
+        path = self.path(folder)
+        if path.is_dir():
+            return path
+        source = self.on_disk(folder)
+        if not source.is_dir():
+            raise PlacementError(f"the adapter is gone from the disk: {source}")
+        size = folder_bytes(source)
+        while self._limit_bytes is not None and self._used() + size > self._limit_bytes and self._spill_oldest():
+            pass
+        if self._limit_bytes is not None and self._used() + size > self._limit_bytes:
+            self._link(folder)
+            return path
+        try:
+            self._copy(source, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise PlacementError(f"the adapter can't be copied to {path}: {error}") from error
+            log.warning("no room for %s in %s: vLLM reads it from the disk", folder, self._memory)
+            self._link(folder)
+        return path
+
+    def touch(self, folder: str) -> None:
+        """Marks an adapter as used, so that others leave memory first."""
+        if self.path(folder).is_dir() and not self.path(folder).is_symlink():
+            os.utime(self.path(folder))
+
+    def remove(self, folder: str) -> None:
+        """From memory and disk; succeeds when it is gone."""
+        path = self.path(folder)
+        if path.is_symlink():
+            path.unlink()
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self.on_disk(folder), ignore_errors=True)
+
+    def _copy(self, source: Path, path: Path) -> None:
+        part = path.with_name(f"{path.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        if path.is_symlink():
+            path.unlink()
+        try:
+            shutil.copytree(source, part)
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _link(self, folder: str) -> None:
+        path = self.path(folder)
+        part = path.with_name(f"{path.name}.link")
+        part.unlink(missing_ok=True)
+        part.symlink_to(self.on_disk(folder).resolve())
+        part.replace(path)
+
+    def _used(self) -> int:
+        return sum(folder_bytes(path) for path in self._memory.iterdir() if not path.is_symlink())
+
+    def _spill_oldest(self) -> bool:
+        """Puts a link in the place of the copy that was used the longest ago. Answers whether there was one."""
+        copies = [path for path in self._memory.iterdir() if path.is_dir() and not path.is_symlink()]
+        copies = [path for path in copies if self.on_disk(path.name).is_dir()]
+        if not copies:
+            return False
+        oldest = min(copies, key=lambda path: path.stat().st_mtime)
+        aside = oldest.with_name(f"{oldest.name}.part")
+        oldest.rename(aside)
+        self._link(oldest.name)
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def keep_copy(source: Path, target: str, name: str) -> str:
+    """Copies an adapter to a directory or an `s3://bucket/prefix`; answers where it lies. Raises `PlacementError`.
+
+    `name` is made of letters, digits, '.', '_' and '-'. For S3 it takes the AWS command line, with its own credentials.
+    """
+    if not target.startswith("s3://"):
+        final = Path(target) / name
+        part = final.with_name(f"{name}.part")
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(source, part)
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise PlacementError(f"the adapter can't be copied to {final}: {error}") from error
+        return str(final)
+    aws = shutil.which("aws")
+    if not aws:
+        raise PlacementError(
+            f"the adapter can't be copied to {target}: the AWS command line is missing — fix: install it"
+        )
+    address = f"{target.rstrip('/')}/{name}/"
+    command = [aws, "s3", "cp", "--recursive", "--only-show-errors", str(source), address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        raise PlacementError(f"the adapter can't be copied to {address}: {done.stderr.strip() or done.returncode}")
+    return address
