@@ -2,7 +2,17 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { connect as connectSocket } from "node:net";
 import { isFingerprint, openingArguments, sshArguments, sshEnvironment, writeConfig } from "./ssh-config";
-import { explainFailure, keyInLog, nameOf, noShell, noSudo, readOrEmpty, sshMissing, wrongPin } from "./ssh-errors";
+import {
+  cutShort,
+  explainFailure,
+  keyInLog,
+  nameOf,
+  noShell,
+  noSudo,
+  readOrEmpty,
+  sshMissing,
+  wrongPin,
+} from "./ssh-errors";
 import { connectionFiles, type ConnectionFiles } from "./ssh-folder";
 import { probePrologue, remoteCommand } from "./ssh-prologue";
 import { newMark } from "./ssh-session";
@@ -100,21 +110,27 @@ async function open(target: SshTarget, files: ConnectionFiles, say: Say): Promis
   forget(files);
   await writeConfig(target, files);
   const mark = newMark();
+  let seen: string | undefined;
   for (const order of keyOrders(target)) {
     const answer = await probe(target, files, mark, order);
     const log = readOrEmpty(files.log);
-    if (answer.facts !== undefined) {
+    seen ??= keyInLog(log);
+    if (answer.facts !== undefined || /Authenticated to /.test(log)) {
       sayTrusted(target, log, say);
-      const record = judge(target, answer.facts);
-      writeRecord(files, record);
-      return { target, files, record };
+      try {
+        const record = judge(target, answer, log);
+        writeRecord(files, record);
+        return { target, files, record };
+      } catch (error) {
+        await closeConnection(target);
+        throw error;
+      }
     }
-    if (/Authenticated to /.test(log)) throw noShell(target, answer.said);
     // A host has several keys; a fingerprint does not tell which kind it is of.
     if (!isPinRefused(target, log)) break;
   }
   throw isPinRefused(target, readOrEmpty(files.log))
-    ? wrongPin(target, keyInLog(readOrEmpty(files.log)) ?? "another key")
+    ? wrongPin(target, seen ?? "another key")
     : explainFailure(target, files);
 }
 
@@ -181,7 +197,12 @@ function readAnswer(output: string, errors: string, mark: string): ProbeAnswer {
   return { facts: facts.has("boot") ? facts : undefined, said };
 }
 
-function judge(target: SshTarget, facts: ReadonlyMap<string, string>): ConnectionRecord {
+function judge(target: SshTarget, { facts, said }: ProbeAnswer, log: string): ConnectionRecord {
+  if (facts === undefined) {
+    // A machine that is going down lets one in and ends the session before it began.
+    const wasRefused = /rtype exit-status/.test(log) && !/System is (?:booting up|going down)/.test(said);
+    throw wasRefused ? noShell(target, said) : cutShort(target, said);
+  }
   const user = facts.get("user") ?? "";
   const isRootUser = facts.get("uid") === "0";
   const sudo = facts.get("sudo") ?? "";

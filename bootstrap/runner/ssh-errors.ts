@@ -149,6 +149,15 @@ export function noShell(target: SshTarget, said: string): SshError {
   );
 }
 
+/** Logged in, and then there was nobody. */
+export function cutShort(target: SshTarget, said: string): SshError {
+  const words = said === "" ? "" : ` — it said "${said}"`;
+  return new SshError(
+    `${nameOf(target)} ended the session as it began${words} — fix: wait until it has started`,
+    "gone",
+  );
+}
+
 export function noSudo(target: SshTarget, user: string, said: string): SshError {
   return new SshError(
     `${nameOf(target)}: ${user} can't become root without a password — sudo said "${said}" — allowed with ssh.sudo: always are root and users ` +

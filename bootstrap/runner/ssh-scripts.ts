@@ -14,15 +14,9 @@ export interface HostScripts {
   readonly archive: () => Buffer;
 }
 
-let known: HostScripts | undefined;
-
-/** The scripts of this package; read once a process. */
+/** The scripts of this package as they are now. */
 export function hostScripts(): HostScripts {
-  known ??= readScripts(hostScriptsDirectory());
-  return known;
-}
-
-export function readScripts(folder: string): HostScripts {
+  const folder = hostScriptsDirectory();
   const names = readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && /\.(?:sh|py|awk|json)$/.test(entry.name))
     .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))

@@ -26,8 +26,9 @@ process.once("exit", () => {
 /** Runs a host script in one session of the connection. Work that it started detached survives this process. */
 export function runSession(connection: Connection, call: HostCall, placing: Placing): Promise<SessionEnd> {
   const mark = newMark();
-  const archive = placing === "use" ? Buffer.alloc(0) : hostScripts().archive();
-  const prologue = callPrologue(mark, call, hostScripts(), placing, archive.length);
+  const scripts = hostScripts();
+  const archive = placing === "use" ? Buffer.alloc(0) : scripts.archive();
+  const prologue = callPrologue(mark, call, scripts, placing, archive.length);
   const { target, files, record } = connection;
   const child = spawn(
     "ssh",

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { closeConnections } from "../../bootstrap/runner/ssh-connection";
@@ -52,6 +52,18 @@ export class Client {
   write(name: string, text: string): string {
     writeFileSync(path.join(this.root, name), text, { mode: 0o600 });
     return path.join(this.root, name);
+  }
+
+  /** Copies what the runner is made of, with the test's scripts in it. */
+  copyPackage(): string {
+    const source = path.resolve(__dirname, "../..");
+    const copy = mkdtempSync(path.join(this.root, "package-"));
+    for (const name of ["package.json", "tsconfig.json", "plan", "bootstrap/runner"]) {
+      cpSync(path.join(source, name), path.join(copy, name), { recursive: true });
+    }
+    cpSync(this.scripts, path.join(copy, "bootstrap/host"), { recursive: true });
+    symlinkSync(path.join(source, "node_modules"), path.join(copy, "node_modules"));
+    return copy;
   }
 
   /** Sets variables for the rest of the test. */
