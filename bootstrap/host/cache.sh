@@ -8,10 +8,13 @@
 HOME_LEAVINGS='.cache/uv .cache/pip .cache/vllm .cache/torch .cache/huggingface .cache/flashinfer .cache/mesa_shader_cache
 .cache/torch_extensions .triton .nv .config/vllm .config/matplotlib'
 
-# Those that are not there yet will be ours: at the time of the lease.
+# At the time of the lease: those that are not there yet will be ours.
 cache_note_leavings() {
   for leaving in $HOME_LEAVINGS; do
     if [ ! -e "$HOME/$leaving" ]; then journal_add cache "$HOME/$leaving" made; fi
+  done
+  for folder in runtimes models tools; do
+    if [ -e "$TANDEM_CACHE_DIR/$folder" ]; then cache_use "$TANDEM_CACHE_DIR/$folder" found; else cache_use "$TANDEM_CACHE_DIR/$folder" made; fi
   done
 }
 
@@ -65,7 +68,7 @@ cache_bequeath() {
 
 cache_remove() {
   case "$1" in
-    "$TANDEM_CACHE_DIR"/?*/?* | "$HOME"/.?*) ;;
+    "$TANDEM_CACHE_DIR"/?* | "$HOME"/.?*) ;;
     *) say "refusing to remove $1: it is not in the cache" && return 0 ;;
   esac
   if [ -e "$1" ]; then say "removing $1"; fi

@@ -9,6 +9,8 @@
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 # shellcheck source=python.sh
 . "$TANDEM_SCRIPTS_DIR/python.sh"
+# shellcheck source=cache.sh
+. "$TANDEM_SCRIPTS_DIR/cache.sh"
 # shellcheck source=runtime-install.sh
 . "$TANDEM_SCRIPTS_DIR/runtime-install.sh"
 
@@ -50,8 +52,10 @@ apply() {
     flock 7
   fi
   if [ -f "$runtime/tandem-runtime.json" ] && python_runs; then
+    cache_use "$runtime" found
     say "runtime is there: $runtime"
   else
+    cache_use "$runtime" made
     "make_$doc_kind"
     finish_runtime
   fi

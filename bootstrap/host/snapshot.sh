@@ -39,7 +39,7 @@ snapshot_units() {
   for who in --system --user; do
     if [ "$who" = --user ] && [ "$(id -u)" -eq 0 ]; then continue; fi
     timeout 5 systemctl $who list-unit-files --plain --no-legend --no-pager | LC_ALL=C awk -v who="${who#--}" '
-      $2 !~ /^(transient|generated|runtime|enabled-runtime)$/ { print "unit\t" $1 "\t" who " " $2 }'
+      $2 !~ /^(transient|generated|runtime|enabled-runtime)$/ { print "unit\t" who "/" $1 "\t" $2 }'
   done
 }
 

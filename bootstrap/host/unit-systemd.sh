@@ -40,12 +40,7 @@ systemd_folder() {
 systemd_install() {
   scope="$(unit_scope "$1")" called="$(unit_name "$1")"
   folder_of_units="$(systemd_folder "$scope")"
-  if [ "$scope" = user ]; then
-    systemd_user_folders "$folder_of_units"
-    # Without it the user's services end with the last session.
-    journal_add user "$(id -un)" linger
-    loginctl enable-linger 2>/dev/null || say "can't keep services of this user running after logout (loginctl enable-linger)"
-  fi
+  if [ "$scope" = user ]; then systemd_user_folders "$folder_of_units"; fi
   journal_add unit "$called" "$scope"
   systemd_unit "$1" "$2" "$scope" | write_file "$(unit_dir "$1")/systemd.service"
   # Units are for everybody to read; this script's files are not.
@@ -54,6 +49,15 @@ systemd_install() {
   rm -rf "${folder_of_units:?}/$called.d"
   systemctl "--$scope" daemon-reload
   systemctl "--$scope" enable --quiet "$called"
+}
+
+# Whether this user's services outlive the user's last session; asks for it where they don't yet.
+systemd_user_stays() {
+  if [ -e "/var/lib/systemd/linger/$(id -un)" ]; then return 0; fi
+  journal_add user "$(id -un)" linger
+  if loginctl enable-linger 2>/dev/null; then return 0; fi
+  journal_remove user "$(id -un)"
+  return 1
 }
 
 # Folders that the user's home may lack go again when they are empty.

@@ -48,6 +48,10 @@ unit_status() {
 unit_start() {
   folder="$(unit_dir "$1")"
   manager="$(service_manager)"
+  if [ "$manager" = systemd-user ] && ! systemd_user_stays; then
+    say "this host does not let this user's services outlive the session (loginctl enable-linger): $1 runs without systemd and does not start at boot"
+    manager=supervisor
+  fi
   printf '%s' "$manager" | write_file "$folder/manager"
   # A copy: the unit outlives the version of Tandem that installed it.
   cp "$TANDEM_SCRIPTS_DIR"/supervise*.py "$folder/"

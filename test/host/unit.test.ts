@@ -4,35 +4,7 @@ import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { freePort } from "../fixtures/free-port";
 import { processesWith, read, TestHost, until } from "./host";
-
-/** A step that runs its document as a unit: the real unit.sh and supervise.py with a small service. */
-const UNIT_STEP = `
-. "$TANDEM_SCRIPTS_DIR/common.sh"
-. "$TANDEM_SCRIPTS_DIR/unit.sh"
-folder="$(unit_dir svc)"
-case "$1" in
-  check) unit_status svc; [ "$unit_state" = running ] || does_not_hold "the unit is $unit_state" ;;
-  apply)
-    mkdir -p "$folder"
-    cp "$TANDEM_REQUEST" "$folder/unit.json"
-    cat >"$folder/secret.json"
-    read_document
-    printf '%s' "$doc_port" >"$folder/port"
-    unit_start svc "$(command -v "$TANDEM_PYTHON")"
-    unit_status svc
-    printf '{"state":"%s","pid":%s,"supervisorPid":%s,"keeperPid":%s}\\n' "$unit_state" "$unit_pid" "$unit_supervisorPid" "$unit_keeperPid"
-    ;;
-  undo) unit_stop svc && unit_remove svc ;;
-esac
-exit 0
-`;
-
-interface Started {
-  readonly state: string;
-  readonly pid: number;
-  readonly supervisorPid: number;
-  readonly keeperPid: number;
-}
+import { FAMILY, type Started, UNIT_STEP } from "./unit-step";
 
 let host: TestHost;
 let marker: string;
@@ -45,9 +17,6 @@ afterEach(() => host.close());
 const folder = () => path.join(host.stackDir, "units/svc");
 const status = () => JSON.parse(readFileSync(path.join(folder(), "status.json"), "utf8")) as Record<string, unknown>;
 const log = () => read(path.join(folder(), "log"));
-
-/** Children of every kind: in the service's group, in a session of their own, and orphaned in one of their own. */
-const FAMILY = `sleep 600 & setsid sleep 601 & (setsid sh -c 'setsid sleep 602 & setsid sh -c "trap : TERM; while :; do sleep 1; done"' &)`;
 
 async function start(script: string, more: Record<string, unknown> = {}, python = "python3"): Promise<Started> {
   const document = {
