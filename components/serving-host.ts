@@ -22,6 +22,8 @@ interface ServingResult {
   readonly port: number;
 }
 
+/** Taking a host takes a second; giving it back may remove a driver and build the boot image anew. */
+const LEASE_TIMEOUT_SECONDS = 900;
 /** Installing the runtime downloads up to 10 GB; an hour is enough at 25 Mbit/s. */
 const RUNTIME_TIMEOUT_SECONDS = 3600;
 /** Weights of the largest models are hundreds of GB; the download resumes when the limit cuts it. */
@@ -59,9 +61,22 @@ export class ServingHost extends pulumi.ComponentResource {
     this.registerOutputs({ startedAt: this.startedAt });
   }
 
-  private lease(name: string, { host }: ServingHostArgs, opts: pulumi.CustomResourceOptions): HostStep<LeaseResult> {
-    const document = { stack: host.stack };
-    return new HostStep<LeaseResult>(`${name}-lease`, { host, step: "lease", document, timeoutSeconds: 60 }, opts);
+  private lease(
+    name: string,
+    { host, settings }: ServingHostArgs,
+    opts: pulumi.CustomResourceOptions,
+  ): HostStep<LeaseResult> {
+    const document = {
+      stack: host.stack,
+      exclusive: settings.exclusive ?? (settings.target === "ssh" || settings.target === "ec2"),
+      gpus: settings.devices,
+      cache: settings.cache ?? (settings.target === "ssh" ? "remove" : "keep"),
+    };
+    return new HostStep<LeaseResult>(
+      `${name}-lease`,
+      { host, step: "lease", document, timeoutSeconds: LEASE_TIMEOUT_SECONDS },
+      opts,
+    );
   }
 
   private runtime(name: string, args: ServingHostArgs, opts: pulumi.CustomResourceOptions): HostStep<RuntimeFacts> {

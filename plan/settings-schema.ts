@@ -196,6 +196,22 @@ export const settingsSchema = z.strictObject({
     },
   ),
   driver: driverSettings,
+  exclusive: setting(z.boolean().optional(), {
+    doc:
+      "Whether the machine is for this stack alone: a machine that another stack holds, or on whose GPUs other people's programs run, " +
+      "is then refused, and so is another stack that comes later.",
+    allowed: "true or false",
+    otherwise: "true on ssh and ec2, false on local",
+    example: false,
+  }),
+  cache: setting(z.enum(["keep", "remove"]).optional(), {
+    doc:
+      "What becomes of runtimes and weights that the stack brought to the machine when it is destroyed. What was there before, " +
+      "or what another stack uses, stays in any case.",
+    allowed: "keep or remove",
+    otherwise: "`remove` on ssh, so that a borrowed machine is given back as it was; `keep` elsewhere",
+    example: "keep",
+  }),
   exposure: setting(z.enum(["loopback", "tunnel", "private", "public"]).optional(), {
     doc: "How the API is reached: only on the machine itself, by an SSH tunnel, on the private network, or publicly with TLS.",
     allowed: "loopback, tunnel, private or public",

@@ -83,12 +83,15 @@ export async function stopWork(target: HostTarget, stack: string, onLine?: (line
   await expectSuccess(target, stack, "stop", 60, onLine);
 }
 
+/** Removing a driver builds the boot image anew: minutes. */
+const SWEEP_SECONDS = 900;
+
 /**
  * Takes back everything that the stack still has on a host, whatever Pulumi's state says, and proves that it is gone.
  * @throws Error when something survives; names it
  */
 export async function sweepHost(target: HostTarget, stack: string, onLine?: (line: string) => void): Promise<void> {
-  await expectSuccess(target, stack, "sweep", 180, onLine);
+  await expectSuccess(target, stack, "sweep", SWEEP_SECONDS, onLine);
 }
 
 /** Prints the log of a step's unit, or of the step itself, to `onOutput`. */
@@ -108,6 +111,11 @@ export async function readLog(
   return answer.code;
 }
 
+/** `TANDEM_KEEP_CACHE=1` at a destroy leaves runtimes and weights on the host, whatever the setting `cache` said. */
+export function keepCache(): Record<string, string> {
+  return process.env["TANDEM_KEEP_CACHE"] === "1" ? { TANDEM_KEEP_CACHE: "1" } : {};
+}
+
 async function expectSuccess(
   target: HostTarget,
   stack: string,
@@ -115,7 +123,7 @@ async function expectSuccess(
   timeoutSeconds: number,
   onLine?: (line: string) => void,
 ): Promise<void> {
-  const environment = { TANDEM_STACK: stack };
+  const environment = { TANDEM_STACK: stack, ...keepCache() };
   const answer = await callTarget(target, { script: "work.sh", argv: [verb], environment, timeoutSeconds, onLine });
   if (answer.code !== 0) throw new Error(`${verb} failed on ${describeTarget(target)}: ${lastLine(answer)}`);
 }

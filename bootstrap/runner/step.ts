@@ -1,5 +1,6 @@
+import { hostname, userInfo } from "node:os";
 import { findKnownCause } from "./causes";
-import { ABANDON_VARIABLE, describeTarget } from "./host";
+import { ABANDON_VARIABLE, describeTarget, keepCache } from "./host";
 import { redactor } from "./redact";
 import { rebootHost } from "./ssh-reboot";
 import { callTarget, type HostAnswer } from "./transport";
@@ -84,11 +85,13 @@ async function applyWithRestarts(request: StepRequest, onProgress: (line: string
 
 function callStep(request: StepRequest, argv: string[], onProgress: (line: string) => void): Promise<HostAnswer> {
   const redact = redactor(Object.values(request.secrets ?? {}));
-  const values = { ...request.values, TANDEM_TIMEOUT_SECONDS: String(request.timeoutSeconds) };
+  // Who asks is told to whom the host is refused meanwhile; it is no part of the step's input, or a colleague's run would change it.
+  const client = `${userInfo().username}@${hostname()}`;
+  const values = { ...request.values, TANDEM_CLIENT: client, TANDEM_TIMEOUT_SECONDS: String(request.timeoutSeconds) };
   return callTarget(request.target, {
     script: "work.sh",
     argv,
-    environment: { TANDEM_STACK: request.stack },
+    environment: { TANDEM_STACK: request.stack, ...keepCache() },
     stdin: [values, request.document ?? {}, request.secrets ?? {}].map((part) => JSON.stringify(part) + "\n").join(""),
     onLine: (line) => onProgress(redact(line)),
     timeoutSeconds: request.timeoutSeconds + GRACE_SECONDS,
