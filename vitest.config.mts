@@ -30,7 +30,7 @@ export default defineConfig({
           name: "full",
           include: heavy,
           testTimeout: 300_000,
-          hookTimeout: 900_000,
+          hookTimeout: 1_800_000,
           maxWorkers: 1,
           sequence: { groupOrder: 1 },
         },

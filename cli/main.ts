@@ -4,7 +4,8 @@
 import { Command, CommanderError } from "commander";
 import { ProblemsError } from "../plan/problem";
 import { makeConsole, type Console } from "./console";
-import { environmentName } from "./environments";
+import { environmentTargets } from "./environment-hosts";
+import { environmentName, findEnvironment } from "./environments";
 import { CommandError, EXIT, messageOf, type ExitStatus } from "./exit";
 import type { CommonOptions } from "./commands/options";
 import { Interrupted } from "./interruption";
@@ -22,7 +23,20 @@ const runCommand: RunCommand = async (name, options, run) => {
     : report.text;
   if (text !== "") await write(process.stdout, text.endsWith("\n") ? text : `${text}\n`);
   process.exitCode = report.status;
+  await closeHosts(options.env);
 };
+
+/** The connections that this command and the steps' runners shared would stay for a minute. */
+async function closeHosts(env: string): Promise<void> {
+  try {
+    const targets = environmentTargets(findEnvironment(env));
+    if (!targets.some(({ kind }) => kind === "ssh")) return;
+    const { closeConnections } = await import("../bootstrap/runner/ssh-connection.js");
+    await closeConnections(targets);
+  } catch {
+    // An environment that can't be found was told; a connection that can't be closed ends by itself.
+  }
+}
 
 async function reportOf(
   name: string,

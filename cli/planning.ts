@@ -1,4 +1,4 @@
-import { readChecks, readFacts } from "../bootstrap/runner/host";
+import { readFactsAndChecks } from "../bootstrap/runner/host";
 import { planFor, prepare, type HostPlanResult, type Prepared } from "../bootstrap/runner/prepare";
 import { hostTargets, targetName } from "../bootstrap/runner/targets";
 import type { HostTarget } from "../bootstrap/runner/request";
@@ -30,7 +30,7 @@ export async function planHosts(
 }
 
 async function factsToPlanOn(target: HostTarget, settings: Settings, stack: string): Promise<HostFacts> {
-  const [facts, checks] = await Promise.all([readFacts(target, settings.port), readChecks(target, stack)]);
+  const { facts, checks } = await readFactsAndChecks(target, settings.port, stack);
   const isServing = checks.some(({ step }) => step === "serving");
   // The port belongs to whoever holds it now, and what this environment uses already does not count against it.
   return {

@@ -5,6 +5,7 @@ import { PROOF_TIMEOUT_SECONDS, proofDocument, type ProofResult } from "../boots
 import { launchServing, type RuntimeFacts } from "../plan/launch";
 import type { Settings } from "../plan/settings";
 import { HostStep, type ApiKey } from "./host-step";
+import { NvidiaDriver } from "./nvidia-driver";
 
 /** Results of the host steps, as their scripts print them. */
 interface LeaseResult {
@@ -51,7 +52,9 @@ export class ServingHost extends pulumi.ComponentResource {
     const child = (...dependsOn: pulumi.Resource[]) => ({ parent: this, dependsOn });
 
     const lease = this.lease(name, args, child());
-    const runtime = this.runtime(name, args, child(lease));
+    // A host that serves on its CPU is asked nothing about drivers.
+    const ready = args.plan.device === "cuda" ? new NvidiaDriver(name, args, child(lease)) : lease;
+    const runtime = this.runtime(name, args, child(ready));
     const weights = this.weights(name, args, runtime, child(runtime));
     const serving = this.serving(name, args, { runtime, weights }, child(weights));
     const proof = this.proof(name, args, serving, child(serving));

@@ -131,7 +131,8 @@ prepare_archive() {
 # An archive holds an environment made elsewhere, or the contents of a site-packages folder. Either way what it holds is put
 # on the path of a fresh environment of this host's Python, beside what that Python has.
 make_archive() {
-  require_disk "$CPU_GIB" "$TANDEM_CACHE_DIR"
+  # Packed it is a third of what it is unpacked; compiled bytecode comes on top.
+  require_disk $(($(wc -c <"$doc_path") * 5 / 1073741824 + 1)) "$TANDEM_CACHE_DIR"
   rm -rf "$runtime"
   mkdir -p "$runtime/unpacked"
   say "unpacking $doc_path"

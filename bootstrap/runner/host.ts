@@ -63,6 +63,30 @@ export async function readFacts(target: HostTarget, portOfInterest: number): Pro
   return hostFactsSchema.parse(JSON.parse(answer.stdout)) satisfies HostFacts;
 }
 
+/**
+ * Asks a host what it is and which of a stack's steps still hold, in one call; changes nothing.
+ * @param portOfInterest the port whose holder is wanted
+ * @throws Error when the host does not answer within 20 s or not in the agreed form
+ */
+export async function readFactsAndChecks(
+  target: HostTarget,
+  portOfInterest: number,
+  stack: string,
+): Promise<{ facts: HostFacts; checks: StepCheck[] }> {
+  const answer = await callTarget(target, {
+    script: "observe.sh",
+    argv: [],
+    environment: { TANDEM_PORT: String(portOfInterest), TANDEM_STACK: stack },
+    timeoutSeconds: 20,
+  });
+  if (answer.code !== 0) throw new Error(`can't ask ${describeTarget(target)} what it is: ${lastLine(answer)}`);
+  const [facts = "", ...checks] = answer.stdout.split("\n").filter((line) => line.trim() !== "");
+  return {
+    facts: hostFactsSchema.parse(JSON.parse(facts)) satisfies HostFacts,
+    checks: checks.map((line) => stepCheckSchema.parse(JSON.parse(line))),
+  };
+}
+
 /** Asks a host which of a stack's steps still hold; changes nothing. A host without the stack answers with none. */
 export async function readChecks(target: HostTarget, stack: string): Promise<StepCheck[]> {
   const answer = await callTarget(target, {

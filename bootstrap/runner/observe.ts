@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { HostFacts } from "../../plan/facts";
 import { ProblemsError, type Problem } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
-import { readChecks, readFacts } from "./host";
+import { readFactsAndChecks } from "./host";
 import { lastSeen, type LastSeen } from "./last-seen";
 import { STEP_NAMES, type HostTarget, type StepCheck, type StepName } from "./request";
 import { targetName } from "./targets";
@@ -56,7 +56,7 @@ export async function observeHosts(
 }
 
 async function observeHost(target: HostTarget, port: number, stack: string): Promise<Host> {
-  const [facts, checks] = await Promise.all([readFacts(target, port), readChecks(target, stack)]);
+  const { facts, checks } = await readFactsAndChecks(target, port, stack);
   return { ...base(target, stack), facts, checks, tokens: repairTokens(checks) };
 }
 
