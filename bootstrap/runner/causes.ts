@@ -50,6 +50,11 @@ const SERVING_CAUSES: readonly KnownCause[] = [
     cure: "Leave serving.maxModelLen out, or set it to what the model's config.json allows.",
   },
   {
+    pattern: /error: unrecognized arguments: (.+)/,
+    cause: "This vLLM has no flag $1.",
+    cure: "Correct serving.extraArgs, or take it out: tandem up --set serving.extraArgs='[]'.",
+  },
+  {
     pattern: /Address already in use|port \d+ is (?:taken|held)/i,
     cause: "Another program listens on the port.",
     cure: "Stop it, or choose another: tandem up --port 8001.",

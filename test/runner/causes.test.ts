@@ -11,6 +11,7 @@ const SEEN: readonly [line: string, cure: RegExp][] = [
   ],
   ["ValueError: World size (4) is larger than the number of available GPUs (2) in this node.", /gpus/],
   ["OSError: [Errno 98] Address already in use", /--port/],
+  ["api_server.py: error: unrecognized arguments: --no-such-flag", /serving\.extraArgs/],
   [
     "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or 'namespace/repo_name'",
     /hub id/,
@@ -23,7 +24,7 @@ const SEEN: readonly [line: string, cure: RegExp][] = [
   ["importlib.metadata.PackageNotFoundError: No package metadata was found for vllm", /runtime step/],
 ];
 
-/** Words of apt, dpkg, sudo, pip, OpenSSL, the kernel and NVIDIA's driver; those of a Debian host are recorded anew by `causes.slow.test.ts`. */
+/** Words of apt, dpkg, sudo, pip, OpenSSL, the kernel and NVIDIA's driver; those of a Debian host are recorded anew by `doctor.slow.test.ts`. */
 const HOST_FAILURES: readonly [line: string, cause: RegExp, cure: RegExp][] = [
   [
     "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 2156 (unattended-upgr)",
