@@ -1,21 +1,10 @@
 import { spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { connect as connectSocket } from "node:net";
-import { isFingerprint, openingArguments, sshArguments, sshEnvironment, writeConfig } from "./ssh-config";
-import {
-  cutShort,
-  explainFailure,
-  keyInLog,
-  nameOf,
-  noShell,
-  noSudo,
-  readOrEmpty,
-  sshMissing,
-  wrongPin,
-} from "./ssh-errors";
+import { isFingerprint, sshEnvironment, writeConfig } from "./ssh-config";
+import { explainFailure, keyInLog, nameOf, readOrEmpty, wrongPin } from "./ssh-errors";
 import { connectionFiles, type ConnectionFiles } from "./ssh-folder";
-import { probePrologue, remoteCommand } from "./ssh-prologue";
-import { newMark } from "./ssh-session";
+import { judge, probe, type ConnectionRecord } from "./ssh-probe";
 import type { SshTarget } from "./request";
 
 /** An open connection to a host, shared by all processes of this user. */
@@ -25,21 +14,8 @@ export interface Connection {
   readonly record: ConnectionRecord;
 }
 
-/** What was found out about the host when the connection was opened. */
-export interface ConnectionRecord {
-  readonly user: string;
-  /** Scripts run as root: by logging in as root, or by sudo where `asRoot` says so. */
-  readonly isRoot: boolean;
-  /** Calls go through sudo. */
-  readonly asRoot: boolean;
-  readonly bootId: string;
-  /** The machine is still setting itself up. */
-  readonly cloudInitRuns: boolean;
-}
-
 type Say = (line: string) => void;
 
-const PROBE_LIMIT_SECONDS = 45;
 /** A process that was killed while it opened a connection keeps the others waiting for this long. */
 const STALE_LOCK_MS = 5_000;
 
@@ -109,10 +85,9 @@ async function openLocked(target: SshTarget, files: ConnectionFiles, say: Say): 
 async function open(target: SshTarget, files: ConnectionFiles, say: Say): Promise<Connection> {
   forget(files);
   await writeConfig(target, files);
-  const mark = newMark();
   let seen: string | undefined;
   for (const order of keyOrders(target)) {
-    const answer = await probe(target, files, mark, order);
+    const answer = await probe(target, files, order);
     const log = readOrEmpty(files.log);
     seen ??= keyInLog(log);
     if (answer.facts !== undefined || /Authenticated to /.test(log)) {
@@ -132,84 +107,6 @@ async function open(target: SshTarget, files: ConnectionFiles, say: Say): Promis
   throw isPinRefused(target, readOrEmpty(files.log))
     ? wrongPin(target, seen ?? "another key")
     : explainFailure(target, files);
-}
-
-interface ProbeAnswer {
-  readonly facts: ReadonlyMap<string, string> | undefined;
-  readonly said: string;
-}
-
-/**
- * Opens the connection with a first session that asks the host a few things. The connection goes on in the background when that
- * session ends; files instead of pipes, so that nobody waits for it, and a session of its own, so that nothing asks the terminal.
- */
-async function probe(target: SshTarget, files: ConnectionFiles, mark: string, order: string[]): Promise<ProbeAnswer> {
-  for (const file of [files.log, files.jumpLog]) rmSync(file, { force: true });
-  const prologue = probePrologue(mark);
-  const answerFile = `${files.record}.${process.pid}`;
-  const output = openSync(answerFile, "w", 0o600);
-  const errors = openSync(files.jumpLog, "w", 0o600);
-  try {
-    const child = spawn(
-      "ssh",
-      [
-        ...openingArguments(files),
-        ...sshArguments(target, files),
-        ...order,
-        "--",
-        target.host,
-        remoteCommand(prologue, false),
-      ],
-      { env: sshEnvironment(), stdio: ["pipe", output, errors], detached: true },
-    );
-    child.stdin?.on("error", () => undefined);
-    child.stdin?.end(prologue.text);
-    await new Promise<void>((resolve, reject) => {
-      const limit = setTimeout(() => child.kill("SIGKILL"), PROBE_LIMIT_SECONDS * 1000);
-      child.on("error", (error) => {
-        clearTimeout(limit);
-        reject(sshMissing(error));
-      });
-      child.on("exit", () => {
-        clearTimeout(limit);
-        resolve();
-      });
-    });
-    return readAnswer(readFileSync(answerFile, "utf8"), readOrEmpty(files.jumpLog), mark);
-  } finally {
-    closeSync(output);
-    closeSync(errors);
-    rmSync(answerFile, { force: true });
-  }
-}
-
-function readAnswer(output: string, errors: string, mark: string): ProbeAnswer {
-  const at = output.indexOf(`${mark}\n`);
-  const said =
-    `${output}\n${errors}`
-      .trim()
-      .split("\n")
-      .filter((line) => !line.startsWith("debug"))
-      .at(-1) ?? "";
-  if (at < 0) return { facts: undefined, said };
-  const lines = output.slice(at + mark.length + 1).split("\n");
-  const facts = new Map(lines.map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]));
-  return { facts: facts.has("boot") ? facts : undefined, said };
-}
-
-function judge(target: SshTarget, { facts, said }: ProbeAnswer, log: string): ConnectionRecord {
-  if (facts === undefined) {
-    // A machine that is going down lets one in and ends the session before it began.
-    const wasRefused = /rtype exit-status/.test(log) && !/System is (?:booting up|going down)/.test(said);
-    throw wasRefused ? noShell(target, said) : cutShort(target, said);
-  }
-  const user = facts.get("user") ?? "";
-  const isRootUser = facts.get("uid") === "0";
-  const sudo = facts.get("sudo") ?? "";
-  const asRoot = !isRootUser && target.sudo !== "never" && sudo === "yes";
-  if (target.sudo === "always" && !isRootUser && !asRoot) throw noSudo(target, user, sudo);
-  const bootId = facts.get("boot") ?? "";
-  return { user, isRoot: isRootUser || asRoot, asRoot, bootId, cloudInitRuns: facts.get("cloud-init") === "running" };
 }
 
 function sayTrusted(target: SshTarget, log: string, say: Say): void {

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import type { HostScripts } from "./ssh-scripts";
 import type { HostCall } from "./transport";
 
@@ -14,6 +15,11 @@ export interface Prologue {
 
 /** How the scripts get to the host when it does not have them: for good, or for this call only. */
 export type Placing = "use" | "install" | "for-this-call";
+
+/** A word that no program prints by chance. */
+export function newMark(): string {
+  return `tandem-${randomBytes(12).toString("hex")}`;
+}
 
 /** The command line on the host: the same for every call, and the same to every login shell. */
 export function remoteCommand({ text }: Prologue, asRoot: boolean): string {

@@ -1,9 +1,8 @@
-import { randomBytes } from "node:crypto";
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Connection } from "./ssh-connection";
 import { sshArguments, sshEnvironment } from "./ssh-config";
 import { sshMissing } from "./ssh-errors";
-import { callPrologue, remoteCommand, type Placing } from "./ssh-prologue";
+import { callPrologue, newMark, remoteCommand, type Placing } from "./ssh-prologue";
 import { hostScripts } from "./ssh-scripts";
 import type { HostCall } from "./transport";
 
@@ -41,11 +40,6 @@ export function runSession(connection: Connection, call: HostCall, placing: Plac
   child.stdin.on("error", () => undefined);
   child.stdin.end(input);
   return endOf(child, mark, call);
-}
-
-/** A word that no program prints by chance. */
-export function newMark(): string {
-  return `tandem-${randomBytes(12).toString("hex")}`;
 }
 
 function endOf(child: ChildProcess, mark: string, call: HostCall): Promise<SessionEnd> {
