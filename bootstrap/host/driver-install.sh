@@ -20,7 +20,7 @@ dpkg_lock_holder() {
     [ -e "$lock" ] || continue
     pid="$(LC_ALL=C awk -v inode="$(stat -c %i "$lock")" '{ n = split($6, part, ":"); if (part[n] == inode && $5 > 0) { print $5; exit } }' /proc/locks)"
     [ -n "$pid" ] || continue
-    printf '%s %s\n' "$pid" "$(tr '\000' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c 1-120)"
+    printf '%s %s\n' "$pid" "$(tr '\000' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c 1-120 | sed 's/ *$//')"
     return
   done
 }

@@ -76,7 +76,7 @@ describeOnHosts("the driver step on a bare host", () => {
     await driver.host.holdDpkgLock(20);
     const refused = await driver.apply(ENSURE, { TANDEM_DPKG_LOCK_SECONDS: "2" });
     expect(refused.status).toBe(62);
-    expect(refused.stderr).toMatch(/dpkg is still in use after 2 s, by process \d+ \(dpkg -i/);
+    expect(refused.stderr).toMatch(/dpkg is still in use after 2 s, by process \d+ \(\/usr\/bin\/dpkg -i/);
     await driver.host.exec("while systemctl -q is-active slow-package; do sleep 0.2; done");
 
     await driver.host.breakDpkg();
