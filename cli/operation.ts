@@ -125,14 +125,17 @@ class Watch {
 
   /** What failed, one block for each step; undefined when the engine said nothing itself. */
   failure(logPath: string): CommandError | undefined {
-    if (this.errors.length === 0) return undefined;
-    const blocks = this.errors.map(({ step, text }) => {
+    // What depended on a failed step fails with it, in the SDK's words; only the step itself tells why.
+    const own = this.errors.filter(({ text }) => !/resource \S+ \[\S+\] failed to register/.test(text));
+    const errors = own.length > 0 ? own : this.errors;
+    if (errors.length === 0) return undefined;
+    const blocks = errors.map(({ step, text }) => {
       const essence = essenceOf(text);
       return step === undefined || essence.startsWith(`${step} failed`) ? essence : `${step} failed: ${essence}`;
     });
     const message = [...new Set(blocks)].join("\n");
     return new CommandError(`${message}\n  all of it: ${logPath}`, EXIT.failed, {
-      failures: this.errors.map(({ step, text }) => ({ step, message: essenceOf(text) })),
+      failures: errors.map(({ step, text }) => ({ step, message: essenceOf(text) })),
       log: logPath,
     });
   }

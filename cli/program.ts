@@ -113,6 +113,14 @@ function defineOutputs(program: Command, run: RunCommand): void {
     });
 }
 
+interface DestroyOptions extends CommonOptions {
+  readonly yes: boolean;
+  readonly forget: boolean;
+  readonly keepCache: boolean;
+  readonly abandon?: string;
+  readonly backend?: string;
+}
+
 interface OutputsOptions extends Omit<CommonOptions, "env"> {
   readonly env: string | true;
   readonly json: boolean;
@@ -123,11 +131,12 @@ interface OutputsOptions extends Omit<CommonOptions, "env"> {
 
 function defineDestroy(program: Command, run: RunCommand): void {
   withYes(withBackend(common(program.command("destroy"))))
-    .description("Take everything away again and prove that nothing is left. Downloaded models and runtimes are kept.")
+    .description("Take everything away again and prove that nothing is left.")
     .option("--abandon <host>", "give up a host that can't be reached any more: nothing is taken away there")
+    .option("--keep-cache", "leave models and runtimes on the hosts, whatever the setting `cache` says", false)
     .option("--forget", "forget the state without reading it, for a passphrase that is lost", false)
     .addHelpText("after", example("tandem destroy --yes"))
-    .action(async (options: CommonOptions & { yes: boolean; forget: boolean; abandon?: string; backend?: string }) => {
+    .action(async (options: DestroyOptions) => {
       await run("destroy", options, async (console) =>
         (await import("./commands/destroy.js")).destroy(options, console),
       );

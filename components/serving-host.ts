@@ -3,6 +3,7 @@ import type { PreparedHost } from "../bootstrap/runner/prepare";
 import { modelSource, PACKAGED_MODEL } from "../bootstrap/runner/model";
 import { PROOF_TIMEOUT_SECONDS, proofDocument, type ProofResult } from "../bootstrap/runner/proof";
 import { launchServing, type RuntimeFacts } from "../plan/launch";
+import { cacheAtDestroy, isExclusive } from "../plan/lease-defaults";
 import type { Settings } from "../plan/settings";
 import { HostStep, type ApiKey } from "./host-step";
 import { NvidiaDriver } from "./nvidia-driver";
@@ -53,10 +54,10 @@ export class ServingHost extends pulumi.ComponentResource {
 
     const lease = this.lease(name, args, child());
     // A host that serves on its CPU is asked nothing about drivers.
-    const ready = args.plan.device === "cuda" ? new NvidiaDriver(name, args, child(lease)) : lease;
-    const runtime = this.runtime(name, args, child(ready));
+    const driver = args.plan.device === "cuda" ? new NvidiaDriver(name, args, child(lease)) : undefined;
+    const runtime = this.runtime(name, args, child(driver ?? lease));
     const weights = this.weights(name, args, runtime, child(runtime));
-    const serving = this.serving(name, args, { runtime, weights }, child(weights));
+    const serving = this.serving(name, args, { driver, runtime, weights }, child(weights));
     const proof = this.proof(name, args, serving, child(serving));
 
     this.proven = proof.result;
@@ -71,9 +72,9 @@ export class ServingHost extends pulumi.ComponentResource {
   ): HostStep<LeaseResult> {
     const document = {
       stack: host.stack,
-      exclusive: settings.exclusive ?? (settings.target === "ssh" || settings.target === "ec2"),
+      exclusive: isExclusive(settings),
       gpus: settings.devices,
-      cache: settings.cache ?? (settings.target === "ssh" ? "remove" : "keep"),
+      cache: cacheAtDestroy(settings),
     };
     return new HostStep<LeaseResult>(
       `${name}-lease`,
@@ -122,10 +123,11 @@ export class ServingHost extends pulumi.ComponentResource {
   private serving(
     name: string,
     { host, plan, settings, key }: ServingHostArgs,
-    needs: { runtime: HostStep<RuntimeFacts>; weights: HostStep<WeightsResult> },
+    needs: { driver?: NvidiaDriver; runtime: HostStep<RuntimeFacts>; weights: HostStep<WeightsResult> },
     opts: pulumi.CustomResourceOptions,
   ): HostStep<ServingResult> {
-    const document = pulumi.all([needs.runtime.result, needs.weights.result]).apply(([runtime, weights]) => {
+    const results = pulumi.all([needs.runtime.result, needs.weights.result, needs.driver?.result]);
+    const document = results.apply(([runtime, weights, driver]) => {
       const launch = launchServing(plan, runtime, {
         modelPath: weights.path,
         servedModelName: this.servedModelName,
@@ -142,6 +144,8 @@ export class ServingHost extends pulumi.ComponentResource {
         port: plan.port,
         // Damaged weights that were fetched again get a new digest: vLLM has to read them anew.
         weightsDigest: weights.digest,
+        // Another driver was put in place with vLLM stopped: it has to be started again.
+        driverVersion: driver?.version,
         startupSeconds: plan.startup.timeoutSeconds,
         stopSeconds: STOP_SECONDS,
       };

@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import { prepare } from "../bootstrap/runner/prepare";
+import { prepare, type Prepared } from "../bootstrap/runner/prepare";
 import { ServingPair } from "../components/serving-pair";
 import { ProblemsError } from "../plan/problem";
 import { buildOutputs } from "./build-outputs";
@@ -10,11 +10,14 @@ import type { Outputs } from "./outputs";
  * The program, behind both doors: plain `pulumi up`, and `tandem up`.
  * Configuration → observed hosts and a plan for each → host steps → outputs.
  * @param overrides raw settings of this run only, on top of the stack's configuration
+ * @param observed what `tandem` has just prepared from the same settings, so that no host is asked twice
  */
-async function program(overrides: Record<string, unknown> = {}): Promise<Record<string, pulumi.Output<unknown>>> {
+async function program(
+  overrides: Record<string, unknown> = {},
+  observed?: Prepared,
+): Promise<Record<string, pulumi.Output<unknown>>> {
   try {
-    const settings = loadSettings(pulumi.runtime.allConfig(), overrides);
-    const prepared = await prepare(settings, stackIdOnHost());
+    const prepared = observed ?? (await prepare(loadSettings(pulumi.runtime.allConfig(), overrides), stackIdOnHost()));
     for (const { host } of prepared.hosts) {
       if (host.unreachableBecause === undefined) continue;
       await pulumi.log.warn(`${host.name} is not checked: ${host.unreachableBecause}`);

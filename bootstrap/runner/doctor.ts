@@ -1,4 +1,5 @@
 import { LINK_NAMES, linkedDevices, readLinks, slowGroups } from "../../plan/topology";
+import { isExclusive } from "../../plan/lease-defaults";
 import type { Plan } from "../../plan/plan";
 import { formatProblem } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
@@ -83,6 +84,7 @@ async function examine(target: HostTarget, settings: Settings, stack: string): P
         TANDEM_PORT: String(settings.port),
         TANDEM_TARGET: target.kind,
         TANDEM_GPUS: String(settings.devices?.length ?? settings.gpus),
+        TANDEM_EXCLUSIVE: String(isExclusive(settings)),
         TANDEM_DOCTOR_SECONDS: String(EXAMINATION_SECONDS),
         DRIVER_FLOOR,
       },

@@ -135,9 +135,12 @@ export async function readLog(
   return answer.code;
 }
 
+/** Set to 1 by `tandem destroy --keep-cache`. */
+export const KEEP_CACHE_VARIABLE = "TANDEM_KEEP_CACHE";
+
 /** `TANDEM_KEEP_CACHE=1` at a destroy leaves runtimes and weights on the host, whatever the setting `cache` said. */
 export function keepCache(): Record<string, string> {
-  return process.env["TANDEM_KEEP_CACHE"] === "1" ? { TANDEM_KEEP_CACHE: "1" } : {};
+  return process.env[KEEP_CACHE_VARIABLE] === "1" ? { [KEEP_CACHE_VARIABLE]: "1" } : {};
 }
 
 async function expectSuccess(

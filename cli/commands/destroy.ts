@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { ABANDON_VARIABLE, readChecks, sweepHost } from "../../bootstrap/runner/host";
+import { ABANDON_VARIABLE, KEEP_CACHE_VARIABLE, readChecks, sweepHost } from "../../bootstrap/runner/host";
 import type { HostTarget } from "../../bootstrap/runner/request";
 import { targetName } from "../../bootstrap/runner/targets";
 import { forgetStack, stackExists } from "../backend";
@@ -18,6 +18,7 @@ import type { CommonOptions } from "./options";
 export interface DestroyOptions extends CommonOptions {
   readonly yes: boolean;
   readonly forget: boolean;
+  readonly keepCache: boolean;
   readonly abandon?: string;
   readonly backend?: string;
 }
@@ -30,6 +31,8 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
   return withSession("destroy", options, console, async (session) => {
     const { environment, interruption } = session;
     await interruption.guard(confirm(`Take away everything of environment ${environment.name}?`, console, options.yes));
+    // The steps' runners and the sweep read it.
+    if (options.keepCache) process.env[KEEP_CACHE_VARIABLE] = "1";
     const targets = targetsToClean(session, options.abandon);
     const steps = await interruption.guard(
       Promise.all(targets.map((target) => readChecks(target, environment.name).catch(() => []))),
@@ -122,7 +125,8 @@ function describe(didSomething: boolean, session: Session, targets: readonly Hos
   const head = didSomething
     ? `environment ${environment.name} is gone: no process, unit or port of it is left on ${where}`
     : `nothing to destroy in environment ${environment.name}: no process, unit or port of it is on ${where}`;
-  return `${head}\n  kept: models and runtimes in ${kept.cache}, settings in ${kept.settings}`;
+  const isHere = targets.some(({ kind }) => kind === "local");
+  return `${head}\n  kept: ${isHere ? `models and runtimes in ${kept.cache}, ` : ""}settings in ${kept.settings}`;
 }
 
 function keptFolders({ environment }: Session): { cache: string; settings: string } {

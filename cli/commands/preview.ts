@@ -18,13 +18,13 @@ export async function preview(options: ChangeOptions, console: Console): Promise
       console.say,
       await decryptSettings(session),
     );
-    const { hosts } = await interruption.guard(prepareHosts(settings, environment.name));
-    const plans = Object.fromEntries(hosts.map(({ host, plan }) => [host.name, plan]));
+    const prepared = await interruption.guard(prepareHosts(settings, environment.name));
+    const plans = Object.fromEntries(prepared.hosts.map(({ host, plan }) => [host.name, plan]));
     const { default: program } = await import("../../stacks/index.js");
     const overrides = merge(fromVariables, toRawSettings(changes));
     const opened = await openForChange(session, {
       command: "preview",
-      program: () => program(overrides),
+      program: () => program(overrides, prepared),
       create: true,
     });
     if (opened === undefined) throw new CommandError("the stack could not be opened");
@@ -33,7 +33,13 @@ export async function preview(options: ChangeOptions, console: Console): Promise
     // The engine can't preview without a stack: one that was made for that goes again.
     if (!wasThere) await removeStack(opened, environment.name);
     return success(
-      { plan: hosts[0]?.plan, plans, changes: result.changes, unchanged: result.unchanged, log: opened.log.path },
+      {
+        plan: prepared.hosts[0]?.plan,
+        plans,
+        changes: result.changes,
+        unchanged: result.unchanged,
+        log: opened.log.path,
+      },
       describeChanges(result),
     );
   });

@@ -1,4 +1,4 @@
-import type { PreparedHost } from "../../bootstrap/runner/prepare";
+import type { Prepared, PreparedHost } from "../../bootstrap/runner/prepare";
 import { undoStep } from "../../bootstrap/runner/step";
 import { confirm, type Console } from "../console";
 import { CommandError, EXIT } from "../exit";
@@ -23,18 +23,19 @@ export async function up(options: UpOptions, console: Console): Promise<Report> 
   return withSession("up", options, console, async (session) => {
     const { environment, interruption } = session;
     const run = resolveSettings(environment, options, console.say, await decryptSettings(session));
-    const { hosts } = await interruption.guard(prepareHosts(run.settings, environment.name));
+    const prepared = await interruption.guard(prepareHosts(run.settings, environment.name));
+    const { hosts } = prepared;
     const plans = hosts.map(({ host, plan }) => ({ name: host.name, plan }));
     console.say(renderPlans(plans, process.stderr));
     await interruption.guard(confirm(`Apply to environment ${environment.name}?`, console, options.yes));
-    const opened = await openWithProgram(session, run);
+    const opened = await openWithProgram(session, run, prepared);
     keepPlans(environment, Object.fromEntries(plans.map(({ name, plan }) => [name, plan])));
     rememberHosts(
       environment,
       hosts.map(({ host }) => host.target),
     );
-    for (const prepared of hosts.filter((host) => !wasServing(host))) {
-      session.afterInterruption.push(() => endUnfinishedService(session, prepared));
+    for (const host of hosts.filter((candidate) => !wasServing(candidate))) {
+      session.afterInterruption.push(() => endUnfinishedService(session, host));
     }
     const result = await runOperation("up", { ...opened, interruption, console });
     return reportUp(session, options, opened.log.path, result);
@@ -54,10 +55,18 @@ async function endUnfinishedService({ environment, console }: Session, { host }:
 }
 
 /** Opens the stack, saves what the command line said, and hands the program what holds for this run only. */
-async function openWithProgram(session: Session, { changes, fromVariables }: RunSettings): Promise<OpenedStack> {
+async function openWithProgram(
+  session: Session,
+  { changes, fromVariables }: RunSettings,
+  prepared: Prepared,
+): Promise<OpenedStack> {
   const { environment, console } = session;
   const { default: program } = await import("../../stacks/index.js");
-  const opened = await openForChange(session, { command: "up", program: () => program(fromVariables), create: true });
+  const opened = await openForChange(session, {
+    command: "up",
+    program: () => program(fromVariables, prepared),
+    create: true,
+  });
   if (opened === undefined) throw new CommandError("the stack could not be opened");
   for (const line of saveChanges(environment, changes)) console.say(line);
   for (const { path, value } of changes.filter((change) => change.isSecret)) {

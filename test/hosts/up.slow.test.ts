@@ -18,7 +18,7 @@ describeOnHosts("one `up` on eight bare hosts", () => {
   });
 
   function configure(count: number): void {
-    deployment.configure(fleet.hosts.slice(0, count).map((host) => host.access()));
+    deployment.configure(NAMES.slice(0, count).map((name) => fleet.host(name).access()));
   }
 
   it("takes seven of them from nothing to a proven service", async () => {

@@ -22,6 +22,8 @@ OPTIONS = (
     "--max-num-seqs"
 ).split()
 SWITCHES = "--enable-lora --enforce-eager --trust-remote-code --disable-custom-all-reduce".split()
+# A failure of this host alone, where the settings are those of all.
+FAILURE = Path("/run/fake-vllm-fail")
 CLOSED = ("/v1", "/v2", "/inference", "/cohere")
 
 
@@ -136,6 +138,8 @@ def main() -> None:
     log(api, "Starting vLLM API server 0")
     engines = start_engines(int(arguments["data_parallel_size"] or 1))
     failure = os.environ.get("FAKE_VLLM_FAIL", "")
+    if FAILURE.exists():
+        failure = FAILURE.read_text().strip()
     if failure:
         print(f"(EngineCore_DP0 pid={engines[0].pid}) ERROR 11-25 00:00:00 [core.py:1] {failure}", flush=True)
     else:
