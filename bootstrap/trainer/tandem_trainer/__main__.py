@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
             return 2
         try:
             app = make_app(settings)
-        except AdapterError as error:
+        except (AdapterError, ValueError) as error:
             print(error, file=sys.stderr)
             return 2
         uvicorn.run(app, host="127.0.0.1", port=settings.port, log_level="warning", timeout_graceful_shutdown=20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ import httpx
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from . import errors, routes_files, routes_jobs, routes_models
+from . import errors, routes_adapters, routes_files, routes_jobs, routes_models
 from .adapters import read_base_model
 from .auth import KeyGuard
 from .backend import WorkerSettings
+from .chat import ModelTokenizer
 from .deep_health import DeepHealth
 from .handover import Handover
 from .jobs import Jobs
 from .launch import worker_command
+from .peer_client import PeerClient
 from .placement import Placement
 from .scheduler import Scheduler
 from .settings import Settings
-from .store import Store
-from .tokens import load_tokenizer
+from .store import Store, new_id
 from .vllm_client import VllmClient
 from .worker_process import Worker
 
@@ -54,7 +56,7 @@ def make_worker(settings: Settings) -> Worker:
 
 
 def make_app(settings: Settings) -> FastAPI:
-    """Everything of the service. Raises `AdapterError` when the base model's directory is none."""
+    """Everything of the service. Raises `AdapterError` or `ValueError` when the base model's directory is none."""
     state = settings.state
     for folder in (state, state / "files", state / "jobs", state / "adapters"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,18 +66,19 @@ def make_app(settings: Settings) -> FastAPI:
     client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
     replicas = [VllmClient(url, client, settings.api_key) for url in settings.vllm]
     placement = Placement(state / "adapters", settings.adapters, settings.adapters_bytes)
-    handover = Handover(store, placement, replicas, base, settings.max_rank)
+    peers = [PeerClient(url, client, settings.api_key, settings.adapters, origin_of(state)) for url in settings.peer]
+    handover = Handover(store, placement, replicas, peers, base, settings.max_rank)
     jobs = Jobs(settings, store, handover, base)
     worker = make_worker(settings)
     scheduler = Scheduler(store, worker, state, jobs.finish, settings.max_active, settings.checkpoint_steps)
-    health: dict[str, DeepHealth] = {}
+    trains = settings.backend != "none"
+    tokenizer = ModelTokenizer(settings.model)
+    health = DeepHealth(jobs, store, handover, tokenizer)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tokenizer = await asyncio.to_thread(load_tokenizer, str(settings.model))
-        health["deep"] = DeepHealth(jobs, store, handover, tokenizer)
-        running = asyncio.create_task(scheduler.run(), name="scheduler")
         jobs.attach(scheduler, tokenizer)
+        running = asyncio.create_task(scheduler.run() if trains else asyncio.sleep(0), name="scheduler")
         others = [
             asyncio.create_task(jobs.prepare_all(), name="prepare"),
             asyncio.create_task(handover.watch(settings.watch_seconds), name="watch"),
@@ -98,7 +101,8 @@ def make_app(settings: Settings) -> FastAPI:
     @app.get("/health")
     async def live() -> JSONResponse:
         """200 once the base model is resident."""
-        return JSONResponse({"status": "ok" if worker.is_up else "starting"}, 200 if worker.is_up else 503)
+        is_up = worker.is_up or not trains
+        return JSONResponse({"status": "ok" if is_up else "starting"}, 200 if is_up else 503)
 
     @app.get("/health/status")
     async def status() -> dict[str, Any]:
@@ -111,16 +115,28 @@ def make_app(settings: Settings) -> FastAPI:
     @app.get("/health/deep")
     async def deep(deadline: float = 60.0) -> JSONResponse:
         """Takes one tiny job all the way within `deadline` seconds; 503 when that fails."""
-        answer = await health["deep"].check(deadline)
+        answer = await health.check(deadline)
         return JSONResponse(answer, 200 if answer["status"] == "healthy" else 503)
 
-    app.include_router(routes_files.make_router(store, state / "files", settings.max_file_bytes))
-    app.include_router(routes_jobs.make_router(store, jobs))
+    app.include_router(routes_adapters.make_router(store, handover, state / "adapters"))
+    if trains:
+        app.include_router(routes_files.make_router(store, state / "files", settings.max_file_bytes))
+        app.include_router(routes_jobs.make_router(store, jobs))
     app.include_router(routes_models.make_router(jobs, handover, client))
     return app
+
+
+def origin_of(state: Path) -> str:
+    """The name under which peers keep what this trainer sends; the same after every restart."""
+    path = state / "origin"
+    if not path.is_file():
+        path.write_text(new_id("", 12))
+    return path.read_text()
 
 
 def sweep(state: Path) -> None:
     """What was being written when an earlier process was killed."""
     for part in state.glob("files/*.part"):
         part.unlink()
+    for part in (*state.glob("adapters/*.part"), *state.glob("adapters/*.received")):
+        shutil.rmtree(part, ignore_errors=True)

@@ -55,8 +55,9 @@ def parse_line(number: int, raw: bytes) -> Record:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
+        got = shorten(text[error.pos :]) or "the end of the line"
         raise DataError(
-            f"line {number}, column {error.colno}: this is not JSON: {error.msg} — got {shorten(text[error.pos :])} — "
+            f"line {number}, column {error.colno}: this is not JSON: {error.msg} — got {got} — "
             'allowed: one object a line, {"messages": [...]} or {"prompt": ..., "completion": ...}'
         ) from None
     except RecursionError:

@@ -8,11 +8,12 @@ import time
 from typing import Any
 
 from .backend import ALL_TARGETS
+from .chat import ModelTokenizer
 from .data import Record
 from .handover import Handover
 from .jobs import Jobs
 from .store import Job, Store
-from .tokens import Tokenizer, make_example
+from .tokens import make_example
 from .vllm_client import NotNow, Refused
 
 POLL_SECONDS = 0.02
@@ -24,7 +25,7 @@ SUFFIX = "health"
 class DeepHealth:
     """One check at a time; each takes its turn among the jobs of users."""
 
-    def __init__(self, jobs: Jobs, store: Store, handover: Handover, tokenizer: Tokenizer) -> None:
+    def __init__(self, jobs: Jobs, store: Store, handover: Handover, tokenizer: ModelTokenizer) -> None:
         self._jobs = jobs
         self._store = store
         self._handover = handover

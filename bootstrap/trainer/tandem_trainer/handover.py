@@ -10,13 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .adapters import AdapterError, BaseModel, check_adapter
+from .peer_client import PeerClient
 from .placement import Placement, PlacementError
 from .store import Store
 from .vllm_client import NotNow, Refused, VllmClient
 
 RETRY_SECONDS = 1.0
+RECEIVED = "peer-"
 
 log = logging.getLogger(__name__)
+
+
+def is_received(job: str) -> bool:
+    """Whether an adapter came from another host's trainer."""
+    return job.startswith(RECEIVED)
 
 
 class HandoverError(Exception):
@@ -25,9 +32,10 @@ class HandoverError(Exception):
 
 @dataclass
 class Replica:
-    """One address, and what was last seen there."""
+    """One address, and what was last seen there. A peer, another host's trainer, gets what was trained here only."""
 
     client: VllmClient
+    is_peer: bool = False
     is_up: bool = False
     detail: str = "not asked yet"
     adapters: int = 0
@@ -36,11 +44,17 @@ class Replica:
 
 class Handover:
     def __init__(
-        self, store: Store, placement: Placement, clients: list[VllmClient], base: BaseModel, max_rank: int
+        self,
+        store: Store,
+        placement: Placement,
+        clients: list[VllmClient],
+        peers: list[PeerClient],
+        base: BaseModel,
+        max_rank: int,
     ) -> None:
         self._store = store
         self._placement = placement
-        self.replicas = [Replica(client) for client in clients]
+        self.replicas = [Replica(client) for client in clients] + [Replica(peer, is_peer=True) for peer in peers]
         self._base = base
         self._max_rank = max_rank
         self._publishing: set[str] = set()
@@ -56,7 +70,8 @@ class Handover:
             await asyncio.to_thread(check_adapter, source, self._base, self._max_rank)
             path = await asyncio.to_thread(self._placement.place, folder)
             deadline = time.monotonic() + limit_seconds
-            await asyncio.gather(*(self._load(replica, model, str(path), deadline) for replica in self.replicas))
+            to = [replica for replica in self.replicas if not (replica.is_peer and is_received(job))]
+            await asyncio.gather(*(self._load(replica, model, str(path), deadline) for replica in to))
             self._store.add_adapter(model, job, folder)
         except (AdapterError, PlacementError, Refused, NotNow) as error:
             await self.withdraw(model, folder)
@@ -98,10 +113,11 @@ class Handover:
         try:
             there = await replica.client.models()
             replica.is_up, replica.detail = True, "answers"
-            for row in self._store.adapters():
+            rows = [row for row in self._store.adapters() if not (replica.is_peer and is_received(row["job"]))]
+            for row in rows:
                 if row["model"] not in there:
                     await self._reload(replica, row["model"], row["folder"])
-            wanted = {row["model"] for row in self._store.adapters()} | self._publishing
+            wanted = {row["model"] for row in rows} | self._publishing
             ours = str(self._placement.path(""))
             for model, root in there.items():
                 if root.startswith(ours) and model not in wanted and not self._store.adapter(model):

@@ -187,20 +187,29 @@ class HuggingFaceBackend:
             peak = torch.cuda.max_memory_allocated(self._device) - before
             self._bytes_per_token = max(self._bytes_per_token, peak // (len(batch.tokens) * batch.sequence_length))
 
-    def _estimated_bytes_per_token(self) -> int:
-        """Without a measurement: logits three times in float32, about 34 hidden-sized values a layer to remember."""
+    def _estimated_bytes_per_token(self, sequence_length: int) -> int:
+        """Without a measurement: logits five times in float32; in each layer about 34 values as wide as the hidden
+        state, and on the CPU, whose attention is not fused, three times the attention scores.
+        """
         config = self._model.config
         width = torch.finfo(self._dtype).bits // 8
-        return 12 * config.vocab_size + 34 * width * config.hidden_size * config.num_hidden_layers
+        layer = 34 * width * config.hidden_size
+        if self._device.type == "cpu":
+            layer += 3 * 4 * config.num_attention_heads * sequence_length
+        return 20 * config.vocab_size + layer * config.num_hidden_layers
 
     def _misfit(self, config: AdapterConfig, batch_size: int, sequence_length: int) -> BackendError:
         limit = self._limit() or 0
         adapter = self._adapter_bytes(config)
         others = sum(self._adapter_bytes(other) for other in self._configs.values() if other is not config)
+        free = max(0, limit - self._base_bytes - others)
+        # It did not fit, so it needs more than there is, whatever was estimated.
+        at_least = int(1.3 * max(0, free - adapter) / (batch_size * sequence_length))
+        estimate = self._bytes_per_token or self._estimated_bytes_per_token(sequence_length)
         misfit = Misfit(
-            free_bytes=max(0, limit - self._base_bytes - others),
+            free_bytes=free,
             adapter_bytes=adapter,
-            bytes_per_token=self._bytes_per_token or self._estimated_bytes_per_token(),
+            bytes_per_token=max(estimate, at_least),
             batch_size=batch_size,
             sequence_length=sequence_length,
             rank=config.rank,

@@ -15,9 +15,10 @@ from typing import Any
 
 from .adapters import BaseModel
 from .backend import ALL_TARGETS
+from .chat import ModelTokenizer
 from .data import DataError
 from .errors import ApiError
-from .handover import Handover, HandoverError
+from .handover import Handover, HandoverError, is_received
 from .hyperparameters import Asked, Resolved, read_hyperparameters
 from .placement import PlacementError, keep_copy
 from .prepare import tokenize_file
@@ -25,7 +26,6 @@ from .results import keep_results
 from .scheduler import Scheduler
 from .settings import Settings
 from .store import Job, Store, new_id
-from .tokens import Tokenizer
 from .turn import Turn, make_turn
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Jobs:
         self._handover = handover
         self.base = base
         self._scheduler: Scheduler | None = None
-        self._tokenizer: Tokenizer | None = None
+        self._tokenizer: ModelTokenizer | None = None
         self._unprepared: asyncio.Queue[Job] = asyncio.Queue()
         self._handing_over: dict[str, tuple[asyncio.Task[None], Job]] = {}
         self._withdrawing: set[asyncio.Task[None]] = set()
@@ -50,7 +50,7 @@ class Jobs:
         assert self._scheduler
         return self._scheduler
 
-    def attach(self, scheduler: Scheduler, tokenizer: Tokenizer) -> None:
+    def attach(self, scheduler: Scheduler, tokenizer: ModelTokenizer) -> None:
         """Gives the parts that are made after this one, and takes up what an earlier process left."""
         self._scheduler = scheduler
         self._tokenizer = tokenizer
@@ -286,7 +286,7 @@ class Jobs:
     async def delete_model(self, name: str) -> None:
         """Takes a trained model away everywhere."""
         row = self._store.adapter(name)
-        if not row:
+        if not row or is_received(row["job"]):
             raise ApiError(404, f"no model of that name was trained here — got '{name}'", "model", "model_not_found")
         for checkpoint in self._store.checkpoints(row["job"]):
             # Its checkpoints go with the model; one that is deleted by itself goes alone.

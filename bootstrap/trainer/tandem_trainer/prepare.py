@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from .chat import ModelTokenizer
 from .data import read_records
-from .tokens import Example, Tokenizer, make_example
+from .tokens import Example, make_example
 
 
-def tokenize_file(tokenizer: Tokenizer, source: Path, target: Path, max_length: int) -> int:
+def tokenize_file(tokenizer: ModelTokenizer, source: Path, target: Path, max_length: int) -> int:
     """Writes one JSON line an example; answers their number. Raises `DataError`. Runs on a thread of its own."""
     count = 0
     part = target.with_suffix(".part")

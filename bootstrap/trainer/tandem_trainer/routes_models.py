@@ -100,7 +100,8 @@ async def send(client: httpx.AsyncClient, urls: list[str], path: str, request: R
     """Asks the first vLLM that can be reached; its answer is not read yet."""
     headers = [(key, value) for key, value in request.headers.items() if key.lower() not in NOT_SENT]
     reason = "none is known"
-    for url in urls:
+    # Each twice: a connection that was kept open to a vLLM that was started again since fails at first use.
+    for url in [*urls, *urls]:
         ask = client.build_request(
             request.method,
             f"{url}/v1/{path}",
@@ -111,13 +112,12 @@ async def send(client: httpx.AsyncClient, urls: list[str], path: str, request: R
         )
         try:
             return await client.send(ask, stream=True)
-        except httpx.ConnectError as error:
-            # Nothing was sent, so that the next one may be asked.
-            reason = f"{url}: {error}"
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            # Nothing was answered, and an inference changes nothing: another one may be asked.
+            reason = f"{url}: {type(error).__name__} {error}".rstrip()
         except httpx.HTTPError as error:
-            raise ApiError(
-                502, f"vLLM broke off: {type(error).__name__} {error}".rstrip(), None, "bad_gateway"
-            ) from None
+            text = f"vLLM broke off: {type(error).__name__} {error}".rstrip()
+            raise ApiError(502, text, None, "bad_gateway") from None
     raise ApiError(503, f"no vLLM can be reached — {reason}", None, "model_unavailable")
 
 

@@ -45,6 +45,7 @@ class Scheduler:
         self._max_active = max_active
         self._checkpoint_steps = checkpoint_steps
         self._turns: deque[Turn] = deque()
+        self._current: Turn | None = None
         self._waiting: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -57,7 +58,8 @@ class Scheduler:
 
     @property
     def active(self) -> list[Turn]:
-        return list(self._turns)
+        """Jobs in training, the one whose turn it is among them."""
+        return [*([self._current] if self._current else []), *self._turns]
 
     def enqueue(self, job: Job, *, first: bool = False) -> None:
         """Takes up a job whose examples lie in its folder. `first` goes before all and beside the limit."""
@@ -73,7 +75,7 @@ class Scheduler:
             if job.id == id:
                 self._waiting.remove(job)
                 return job
-        for turn in self._turns:
+        for turn in self.active:
             if turn.job.id == id and not turn.is_over:
                 turn.is_over = True
                 self._wake.set()
@@ -98,7 +100,7 @@ class Scheduler:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
                 continue
-            turn = self._turns.popleft()
+            turn = self._current = self._turns.popleft()
             try:
                 if await self._take(turn):
                     self._turns.append(turn)
@@ -108,6 +110,8 @@ class Scheduler:
                 log.exception("job %s", turn.job.id)
                 self.fail(turn.job, "internal_error", f"{type(error).__name__}: {error}")
                 await self._drop(turn)
+            finally:
+                self._current = None
         for task in list(self._finishing):
             task.cancel()
         await self._save_all()

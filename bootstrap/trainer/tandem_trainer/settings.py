@@ -9,6 +9,8 @@ from pathlib import Path
 
 MIB = 1 << 20
 
+BACKEND_HELP = "none: train nothing here, only serve what other hosts' trainers send (--peer there)"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -19,6 +21,7 @@ class Settings:
     model: Path
     model_name: str
     vllm: tuple[str, ...]
+    peer: tuple[str, ...]
     api_key: str | None
     port: int = 8001
     backend: str = "huggingface"
@@ -58,7 +61,7 @@ def read_settings(argv: list[str]) -> Settings:
         target = {"max_file": "max_file_bytes", "memory": "memory_bytes", "adapters_limit": "adapters_bytes"}[name]
         given[target] = value * MIB if value is not None else None
     given["max_file_bytes"] = given["max_file_bytes"] or Settings.max_file_bytes
-    given["vllm"] = tuple(given["vllm"])
+    given["vllm"], given["peer"] = tuple(given["vllm"]), tuple(given["peer"])
     return Settings(api_key=None if no_key else key, **given)
 
 
@@ -75,8 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--model", type=Path, required=True, help="directory of the base model")
     add("--model-name", required=True, help="name under which vLLM serves it")
     add("--vllm", action="append", required=True, metavar="URL", help="address of a vLLM; once for each")
+    add("--peer", action="append", default=[], metavar="URL", help="trainer of another host, for the vLLMs there")
     add("--port", type=int, default=8001, help="on 127.0.0.1 (%(default)s)")
-    add("--backend", choices=("huggingface", "megatron-bridge"), default="huggingface")
+    add("--backend", choices=("huggingface", "megatron-bridge", "none"), default="huggingface", help=BACKEND_HELP)
     add("--worker-python", help="interpreter of the backend's environment (this one)")
     add("--tensor-parallel", type=int, default=1, help="ranks of megatron-bridge (%(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1")

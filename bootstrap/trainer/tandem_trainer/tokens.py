@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from .chat import ModelTokenizer
 from .data import DataError, Record
 
 
@@ -17,27 +18,7 @@ class Example:
     mask: list[int]
 
 
-class Tokenizer(Protocol):
-    """What is used of transformers' fast tokenizers."""
-
-    eos_token_id: int | None
-    chat_template: str | None
-
-    def __call__(self, text: str, *, add_special_tokens: bool, return_offsets_mapping: bool) -> dict[str, Any]: ...
-
-    def apply_chat_template(
-        self, conversation: list[dict[str, Any]], *, tokenize: bool, add_generation_prompt: bool
-    ) -> str: ...
-
-
-def load_tokenizer(model: str) -> Tokenizer:
-    """The model's own tokenizer and chat template; takes seconds, since transformers is imported."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model)
-
-
-def make_example(tokenizer: Tokenizer, record: Record, max_length: int) -> Example:
+def make_example(tokenizer: ModelTokenizer, record: Record, max_length: int) -> Example:
     """Tokens of one record. Raises `DataError` when it is too long or the template can't be followed."""
     if record.messages is not None:
         tokens, mask = chat_tokens(tokenizer, record)
@@ -54,12 +35,11 @@ def make_example(tokenizer: Tokenizer, record: Record, max_length: int) -> Examp
     return Example(record.line, tokens, mask)
 
 
-def pair_tokens(tokenizer: Tokenizer, record: Record) -> tuple[list[int], list[int]]:
+def pair_tokens(tokenizer: ModelTokenizer, record: Record) -> tuple[list[int], list[int]]:
     """Prompt and completion as one text, and the end token, which is learned too."""
     start = len(record.prompt or "")
-    encoded = tokenizer(f"{record.prompt}{record.completion}", add_special_tokens=True, return_offsets_mapping=True)
-    tokens = list(encoded["input_ids"])
-    mask = [int(end > start and end > begin) for begin, end in encoded["offset_mapping"]]
+    tokens, offsets = tokenizer.encode(f"{record.prompt}{record.completion}", special=True)
+    mask = [int(end > start and end > begin) for begin, end in offsets]
     end_token = tokenizer.eos_token_id
     if end_token is not None:
         if tokens[-1] != end_token:
@@ -69,7 +49,7 @@ def pair_tokens(tokenizer: Tokenizer, record: Record) -> tuple[list[int], list[i
     return tokens, mask
 
 
-def chat_tokens(tokenizer: Tokenizer, record: Record) -> tuple[list[int], list[int]]:
+def chat_tokens(tokenizer: ModelTokenizer, record: Record) -> tuple[list[int], list[int]]:
     """The whole conversation by the model's chat template; what the assistant says counts, with its end mark."""
     messages = [{key: value for key, value in message.items() if key != "weight"} for message in record.messages or []]
     text = render(tokenizer, record.line, messages, prompt=False)
@@ -85,19 +65,18 @@ def chat_tokens(tokenizer: Tokenizer, record: Record) -> tuple[list[int], list[i
                 f"so messages[{index}] can't be told apart — fix: end the conversation there, or set its weight 0"
             )
         spans.append((len(before), len(until)))
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = encoded["offset_mapping"]
+    tokens, offsets = tokenizer.encode(text, special=False)
     mask = [int(any(start <= begin and end <= stop for start, stop in spans) and end > begin) for begin, end in offsets]
-    return list(encoded["input_ids"]), mask
+    return tokens, mask
 
 
-def render(tokenizer: Tokenizer, line: int, messages: list[dict[str, Any]], *, prompt: bool) -> str:
+def render(tokenizer: ModelTokenizer, line: int, messages: list[dict[str, Any]], *, prompt: bool) -> str:
     if not tokenizer.chat_template:
         raise DataError(
             f"line {line}: the model has no chat template, so it can't be taught chats — fix: use prompt and completion"
         )
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+        return tokenizer.render(messages, prompt=prompt)
     except Exception as error:
         # Templates are programs of the model's makers; they refuse, for example, two turns of the user in a row.
         raise DataError(f"line {line}: the model's chat template refuses this conversation: {error}") from error

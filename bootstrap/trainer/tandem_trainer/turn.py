@@ -15,7 +15,7 @@ from .store import Job
 KEPT_EPOCHS = 2
 
 
-@dataclass
+@dataclass(eq=False)
 class Turn:
     """`is_loaded`: the worker holds the adapter as of `job.step`."""
 

@@ -1,0 +1,268 @@
+"""What breaks: the worker, the trainer, vLLM, the disk, memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_vllm import FakeVllm
+from service import Service, chats, until
+
+ARGUMENTS = ("--checkpoint-steps", "20", "--handover-seconds", "20")
+HYPER = {"n_steps": 90, "seed": 3, "learning_rate_multiplier": 9, "lora_rank": 4}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(service: Service) -> list[float]:
+    """Losses of a job that nothing happens to."""
+    return service.losses(service.succeeded(service.create(service.upload(chats(4)), **HYPER).id).id)
+
+
+def slow_job(service: Service, steps_before: int = 25) -> str:
+    """A job in the middle of its training."""
+    job = service.create(service.upload(chats(4)), **HYPER).id
+    until("it trains", lambda: len(service.losses(job)) >= steps_before)
+    return job
+
+
+def test_a_killed_worker_is_started_again_and_the_jobs_end_as_if_nothing_had_been(
+    service: Service, undisturbed: list[float]
+) -> None:
+    jobs = [service.create(service.upload(chats(4)), **HYPER).id for _ in range(2)]
+    until("they train", lambda: all(len(service.losses(job)) >= 25 for job in jobs))
+    service.kill_worker()
+    for job in jobs:
+        service.succeeded(job, 300)
+        assert service.losses(job) == pytest.approx(undisturbed, abs=1e-5)
+    told = [message for job in jobs for message in service.messages(job) if "goes on from step" in message]
+    assert any("SIGKILL" in message for message in told) and len(told) == 2
+    crashes = sorted(service.client.fine_tuning.jobs.retrieve(job).tandem["crashes"] for job in jobs)
+    assert crashes == [0, 1]
+
+
+def test_a_job_that_kills_the_worker_again_and_again_fails_and_the_next_one_is_trained(service: Service) -> None:
+    job = service.create(service.upload(chats(4)), n_steps=100_000).id
+    for _ in range(3):
+        until("it trains", lambda: service.http.get("/health").status_code == 200 and has_advanced(service, job), 300)
+        service.kill_worker()
+        until("the death is seen", lambda: service.http.get("/health").status_code == 503 or is_over(service, job))
+    now = service.over(job, 60)
+    assert (now.status, now.error.code) == ("failed", "worker_died")
+    assert "SIGKILL" in now.error.message and "3 of 3" in now.error.message
+    service.succeeded(service.create(service.upload(chats(4)), n_steps=2).id, 300)
+
+
+def has_advanced(service: Service, job: str) -> bool:
+    first = service.client.fine_tuning.jobs.retrieve(job).tandem["step"]
+    time.sleep(0.2)
+    return service.client.fine_tuning.jobs.retrieve(job).tandem["step"] > first
+
+
+def is_over(service: Service, job: str) -> bool:
+    return service.client.fine_tuning.jobs.retrieve(job).status == "failed"
+
+
+def test_a_killed_trainer_goes_on_with_its_jobs_and_serves_its_models_again(
+    service: Service, vllm: FakeVllm, undisturbed: list[float]
+) -> None:
+    served = set(vllm.adapters)
+    assert served
+    job = slow_job(service)
+    waiting = service.create(service.upload(chats(4)), n_steps=2).id
+    service.kill()
+    # As after the host was started again: memory and vLLM are empty.
+    shutil.rmtree(service.adapters)
+    vllm.adapters.clear()
+    service.start()
+    service.succeeded(job, 120)
+    service.succeeded(waiting, 120)
+    assert service.losses(job) == pytest.approx(undisturbed, abs=1e-5)
+    assert served <= set(vllm.adapters)
+
+
+def test_a_stopped_trainer_checkpoints_and_leaves_no_process(service: Service, undisturbed: list[float]) -> None:
+    job = slow_job(service, 5)
+    worker = service.worker_pid
+    service.stop()
+    assert not Path(f"/proc/{worker}").exists()
+    saved = list((service.state / "jobs" / job).glob("resume-*"))
+    assert len(saved) == 1 and saved[0].name not in ("resume-20", "resume-40")
+    service.start()
+    service.succeeded(job, 120)
+    assert service.losses(job) == pytest.approx(undisturbed, abs=1e-5)
+
+
+def test_a_vllm_killed_while_it_loads_gets_the_adapter_when_it_is_back(service: Service, vllm: FakeVllm) -> None:
+    vllm.load_seconds = 1.0
+    vllm.requests.clear()
+    job = service.create(service.upload(chats(2)), n_steps=1).id
+    until("it loads", lambda: "POST /v1/load_lora_adapter" in vllm.requests)
+    vllm.kill()
+    vllm.load_seconds = 0
+    time.sleep(1.5)
+    assert service.client.fine_tuning.jobs.retrieve(job).status == "running"
+    vllm.start()
+    model = service.succeeded(job).fine_tuned_model
+    assert model in vllm.adapters
+    # The other jobs' models come back as well.
+    until("all are back", lambda: {row["up"] for row in service.http.get("/health/status").json()["vllm"]} == {True})
+
+
+def test_a_restarted_vllm_gets_all_adapters_again(service: Service, vllm: FakeVllm) -> None:
+    service.succeeded(service.create(service.upload(chats(2)), n_steps=1).id)
+    until(
+        "all are there", lambda: len(vllm.adapters) == service.http.get("/health/status").json()["vllm"][0]["adapters"]
+    )
+    served = dict(vllm.adapters)
+    vllm.kill()
+    vllm.start()
+    until("they are there again", lambda: vllm.adapters == served, 10)
+
+
+def test_an_adapter_that_vllm_refuses_fails_the_job_with_vllms_reason(service: Service, vllm: FakeVllm) -> None:
+    vllm.refusal = "LoRA rank 32 is greater than max_lora_rank 16."
+    try:
+        job = service.over(service.create(service.upload(chats(2)), n_steps=1).id)
+    finally:
+        vllm.refusal = None
+    assert (job.status, job.error.code, job.fine_tuned_model) == ("failed", "adapter_not_served", None)
+    assert "LoRA rank 32 is greater than max_lora_rank 16." in job.error.message
+    assert not list(service.state.glob(f"adapters/{job.id}*")) and not list(service.adapters.glob(f"{job.id}*"))
+
+
+def test_a_vllm_that_stays_away_fails_the_job_and_a_deleted_model_does_not_come_back(
+    service: Service, vllm: FakeVllm
+) -> None:
+    model = service.succeeded(service.create(service.upload(chats(2)), n_steps=1).id).fine_tuned_model
+    vllm.kill()
+    try:
+        job = service.create(service.upload(chats(2)), n_steps=1).id
+        assert service.client.models.delete(model).deleted
+        now = service.over(job, 60)
+    finally:
+        vllm.start()
+    assert now.status == "failed" and "not loaded in time" in now.error.message
+    until("the others are back", lambda: vllm.adapters, 10)
+    time.sleep(0.5)
+    assert model not in vllm.adapters and not [path for path in vllm.adapters.values() if job in path]
+
+
+@pytest.fixture
+def two(tmp_path: Path, tiny_model: Path, vllm: FakeVllm) -> Iterator[tuple[Service, FakeVllm]]:
+    second = FakeVllm(key=vllm.key)
+    service = Service(tmp_path, tiny_model, [vllm.url, second.url], "--copy-to", str(tmp_path / "copies"))
+    service.start()
+    yield service, second
+    service.stop()
+    second.kill()
+
+
+def test_every_replica_has_the_adapter_before_the_job_is_a_success_and_a_copy_is_kept(
+    two: tuple[Service, FakeVllm], vllm: FakeVllm
+) -> None:
+    service, second = two
+    second.load_seconds = 1.0
+    job = service.create(service.upload(chats(2)), suffix="all", n_steps=1).id
+    until("the first has it", lambda: [name for name in vllm.adapters if ":all:" in name])
+    assert service.client.fine_tuning.jobs.retrieve(job).status == "running"
+    model = service.succeeded(job).fine_tuned_model
+    assert model in vllm.adapters and model in second.adapters
+    copies = list((service.root / "copies").iterdir())
+    assert [copy.name for copy in copies] == [model.replace(":", "_")]
+    assert (copies[0] / "adapter_model.safetensors").stat().st_size > 1000
+    # Chats go to whoever is there.
+    second.kill()
+    for _ in range(4):
+        messages = [{"role": "user", "content": "x"}]
+        assert service.client.chat.completions.create(model=model, messages=messages).choices[0].message.content
+
+
+def can_mount() -> bool:
+    return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="no mount namespaces here, so no small disk")
+def test_a_full_disk_fails_the_job_and_nothing_else(tmp_path: Path, tiny_model: Path, vllm: FakeVllm) -> None:
+    service = Service(tmp_path, tiny_model, [vllm.url])
+    (service.state / "adapters").mkdir(parents=True)
+    script = 'mount -t tmpfs -o size=96k tmpfs "$0" && exec "$@"'
+    service.start(prefix=("unshare", "-rm", "sh", "-c", script, str(service.state / "adapters")))
+    try:
+        file = service.upload(chats(2))
+        job = service.over(service.create(file, n_steps=1, lora_rank=16).id)
+        assert (job.status, job.error.code) == ("failed", "disk_full"), job.error
+        assert "no space left on the disk" in job.error.message
+        # A smaller one fits, so nothing of the first was left there.
+        service.succeeded(service.create(file, n_steps=1, lora_rank=1).id)
+    finally:
+        service.stop()
+
+
+def test_a_job_that_does_not_fit_fails_with_numbers_and_settings_that_do(
+    tmp_path: Path, tiny_model: Path, vllm: FakeVllm
+) -> None:
+    service = Service(tmp_path, tiny_model, [vllm.url], "--memory-mib", "192")
+    service.start()
+    try:
+        pid = service.worker_pid
+        file = service.upload(chats(128, "hello world " * 90))
+        job = service.over(service.create(file, n_steps=1, batch_size=128).id)
+        assert (job.status, job.error.code) == ("failed", "out_of_memory"), job.error
+        assert "got batch_size 128 of " in job.error.message and "GiB free of a share of" in job.error.message
+        fits = job.error.details["fits"][0]
+        assert list(fits) == ["batch_size"] and 0 < fits["batch_size"] < 128
+        service.succeeded(service.create(file, n_steps=1, **fits).id)
+        assert service.worker_pid == pid and os.path.exists(f"/proc/{pid}")
+    finally:
+        service.stop()
+
+
+def test_two_trainers_do_not_share_a_state_folder(service: Service) -> None:
+    environment = {**os.environ, "VLLM_API_KEY": "x", "PYTHONPATH": service.package}
+    done = subprocess.run(service.argv, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "is in use by another trainer" in done.stderr
+
+
+def test_another_hosts_vllm_gets_every_adapter_through_its_own_trainer(
+    tmp_path: Path, service: Service, tiny_model: Path, vllm: FakeVllm
+) -> None:
+    far = FakeVllm(key=vllm.key)
+    receiver = Service(tmp_path / "far", tiny_model, [far.url], "--backend", "none")
+    sender = Service(tmp_path / "near", tiny_model, [vllm.url], "--peer", receiver.url)
+    for folder in (receiver.root, sender.root):
+        folder.mkdir()
+    try:
+        receiver.start()
+        sender.start()
+        job = sender.succeeded(sender.create(sender.upload(chats(2)), suffix="far", n_steps=1).id)
+        model = job.fine_tuned_model
+        assert far.adapters[model].startswith(str(receiver.adapters)) and model in vllm.adapters
+        assert receiver.http.get("/v1/fine_tuning/jobs").status_code == 404
+        # It is loaded again there when that vLLM, or the trainer itself, was started again.
+        far.kill()
+        receiver.kill()
+        far.start()
+        receiver.start()
+        until("it is there again", lambda: model in far.adapters)
+        # And sent again to a host that lost all.
+        receiver.kill()
+        shutil.rmtree(receiver.state)
+        far.adapters.clear()
+        receiver.start()
+        until("it was sent again", lambda: model in far.adapters)
+        assert sender.client.models.delete(model).deleted
+        until("it is gone there", lambda: model not in far.adapters)
+        assert not list((receiver.state / "adapters").iterdir())
+        answer = receiver.http.put("/adapters/x/..%2f..%2fy?model=m", content=b"junk")
+        assert answer.status_code in (400, 404)
+        assert receiver.http.put("/adapters/x/y?model=m", content=b"junk").status_code == 400
+        assert not list((receiver.state / "adapters").iterdir())
+    finally:
+        sender.stop()
+        receiver.stop()
+        far.kill()
