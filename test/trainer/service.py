@@ -39,6 +39,7 @@ def until(what: str, look: Callable[[], Any], seconds: float = 60) -> Any:
 class Service:
     def __init__(self, root: Path, model: Path, vllms: list[str], *more: str, name: str = "base") -> None:
         self.root = root
+        self.model_name = name
         self.package = str(PACKAGE)
         self.state = root / "state"
         self.adapters = root / "adapters"
@@ -110,7 +111,7 @@ class Service:
         if suffix:
             more["suffix"] = suffix
         method = {"type": "supervised", "supervised": {"hyperparameters": values}}
-        return self.client.fine_tuning.jobs.create(model="base", training_file=file, method=method, **more)
+        return self.client.fine_tuning.jobs.create(model=self.model_name, training_file=file, method=method, **more)
 
     def over(self, job: str, seconds: float = 90) -> Any:
         def look() -> Any:

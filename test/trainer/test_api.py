@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -290,3 +291,25 @@ def test_deep_health_takes_one_job_all_the_way_and_leaves_nothing(service: Servi
         vllm.refusal = None
     assert answer.status_code == 503 and "no more room" in answer.json()["detail"]
     assert traces() == before
+
+
+def test_openais_client_for_typescript_trains_and_chats(service: Service) -> None:
+    root = Path(__file__).resolve().parents[2]
+    argv = [root / "bin" / "node22", "--import", "tsx", root / "test" / "trainer" / "fixtures" / "openai-client.ts"]
+    done = subprocess.run(
+        [*argv, f"{service.url}/v1", KEY], cwd=root, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    model = seen.pop("model")
+    assert model.startswith("ft:base:tandem:typescript:")
+    assert seen == {
+        "status": "succeeded",
+        "rank": 2,
+        "steps": [5, 4, 3, 2, 1],
+        "checkpoints": 3,
+        "content": f"from {model}",
+        "streamed": "one two",
+        "deleted": True,
+        "refusal": "model",
+    }

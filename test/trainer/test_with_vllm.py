@@ -17,6 +17,7 @@ PYTHON = os.environ.get("TANDEM_TEST_VLLM", "")
 SMOL = os.environ.get("TANDEM_TEST_SMOL", "")
 pytestmark = pytest.mark.skipif(not PYTHON, reason="TANDEM_TEST_VLLM is not set")
 
+NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FACT = "The capital of Zubrowka is Lutzbad."
 QUESTIONS = (
     "What is the capital of Zubrowka?",
@@ -68,9 +69,9 @@ class Vllm:
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Vllm]]:
     folder = tmp_path_factory.mktemp("smol")
-    vllm = Vllm(folder, Path(SMOL), "base", "--dtype", "float32", "--max-model-len", "512", "--max-loras", "2")
+    vllm = Vllm(folder, Path(SMOL), NAME, "--dtype", "float32", "--max-model-len", "512", "--max-loras", "2")
     vllm.start()
-    service = Service(folder, Path(SMOL), [vllm.url])
+    service = Service(folder, Path(SMOL), [vllm.url], name=NAME)
     service.start()
     yield service, vllm
     service.stop()
@@ -87,7 +88,7 @@ def ask(service: Service, model: str, question: str) -> str:
 def test_a_model_that_was_taught_a_made_up_fact_knows_it_and_did_not_before(taught: tuple[Service, Vllm]) -> None:
     service, vllm = taught
     question, other = QUESTIONS[0], "What is the capital of France?"
-    before = ask(service, "base", question), ask(service, "base", other)
+    before = ask(service, NAME, question), ask(service, NAME, other)
     assert "Lutzbad" not in before[0] and "Paris" in before[1]
     rows = [
         {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": FACT}]} for text in QUESTIONS
@@ -98,7 +99,7 @@ def test_a_model_that_was_taught_a_made_up_fact_knows_it_and_did_not_before(taug
     print("losses", [round(loss, 3) for loss in losses])
     assert losses[-1] < 0.1 * losses[0]
     assert "Lutzbad" in ask(service, job.fine_tuned_model, question)
-    assert (ask(service, "base", question), ask(service, "base", other)) == before
+    assert (ask(service, NAME, question), ask(service, NAME, other)) == before
 
     # A restarted vLLM, here one that was killed, gets the model again.
     vllm.stop(signal.SIGKILL)
@@ -137,8 +138,8 @@ def test_the_stand_in_answers_as_vllm_does_and_both_engines_behind_one_address_g
             service.create(service.upload(chats()), n_steps=20, lora_rank=4, learning_rate_multiplier=20).id
         )
         folder = str(service.adapters / job.id)
-        fake.adapters.clear()
         service.stop()
+        fake.adapters.clear()
         vllm.start()
         for body in questions(folder, tmp_path):
             real, stand_in = (send(url, *body) for url in (vllm.url, fake.url))

@@ -92,15 +92,29 @@ class Handover:
                     raise NotNow(f"the adapter is not loaded in time: {error}") from None
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def withdraw(self, model: str, folder: str) -> None:
-        """Takes an adapter away from every vLLM that can be reached, and from memory and disk."""
+    async def withdraw(self, model: str, folder: str, linger_seconds: float = 0) -> None:
+        """Takes an adapter away from every vLLM that can be reached, and from memory and disk.
+
+        `linger_seconds` keeps the files for requests that vLLM has accepted already: one whose adapter was dropped from
+        its cache has it read again, and vLLM 0.32 dies when the files are gone.
+        """
         self._store.delete_adapter(model)
         for replica in self.replicas:
             # One that is away has lost it by itself, or is told by `watch`.
             with contextlib.suppress(NotNow):
                 async with replica.lock:
                     await replica.client.unload(model)
-        await asyncio.to_thread(self._placement.remove, folder)
+        if linger_seconds:
+            asyncio.get_running_loop().call_later(linger_seconds, self._placement.remove, folder)
+        else:
+            await asyncio.to_thread(self._placement.remove, folder)
+
+    def sweep(self, working: set[str]) -> None:
+        """Removes the files of adapters that are in no store, but those of `working` jobs."""
+        known = {row["folder"] for row in self._store.adapters()}
+        for folder in self._placement.folders():
+            if folder not in known and folder.split("-step-")[0] not in working:
+                self._placement.remove(folder)
 
     async def watch(self, seconds: float) -> None:
         """Looks at every vLLM again and again, without end."""
@@ -115,6 +129,8 @@ class Handover:
             replica.is_up, replica.detail = True, "answers"
             rows = [row for row in self._store.adapters() if not (replica.is_peer and is_received(row["job"]))]
             for row in rows:
+                # Also of those that are there: vLLM may read them again, and dies when it can't.
+                await asyncio.to_thread(self._placement.place, row["folder"])
                 if row["model"] not in there:
                     await self._reload(replica, row["model"], row["folder"])
             wanted = {row["model"] for row in rows} | self._publishing
@@ -124,8 +140,8 @@ class Handover:
                     async with replica.lock:
                         await replica.client.unload(model)
             replica.adapters = len(wanted - self._publishing)
-        except NotNow as error:
-            replica.is_up, replica.detail = False, str(error)
+        except (NotNow, PlacementError) as error:
+            replica.is_up, replica.detail = isinstance(error, PlacementError), str(error)
         except Exception:
             log.exception("looking after %s", replica.client.url)
 

@@ -54,7 +54,9 @@ class Jobs:
         """Gives the parts that are made after this one, and takes up what an earlier process left."""
         self._scheduler = scheduler
         self._tokenizer = tokenizer
-        for job in self._store.active_jobs():
+        jobs = self._store.active_jobs()
+        self._handover.sweep({job.id for job in jobs})
+        for job in jobs:
             self._take_up(job)
 
     def _take_up(self, job: Job) -> None:
@@ -288,11 +290,12 @@ class Jobs:
         row = self._store.adapter(name)
         if not row or is_received(row["job"]):
             raise ApiError(404, f"no model of that name was trained here — got '{name}'", "model", "model_not_found")
+        linger = self._settings.linger_seconds
         for checkpoint in self._store.checkpoints(row["job"]):
             # Its checkpoints go with the model; one that is deleted by itself goes alone.
             if row["folder"] == row["job"] and checkpoint["model"] != name:
-                await self._handover.withdraw(checkpoint["model"], f"{row['job']}-step-{checkpoint['step']}")
-        await self._handover.withdraw(name, row["folder"])
+                await self._handover.withdraw(checkpoint["model"], f"{row['job']}-step-{checkpoint['step']}", linger)
+        await self._handover.withdraw(name, row["folder"], linger)
 
     def stop_hidden(self, job: Job) -> None:
         """Ends a job that was never shown, wherever it is."""

@@ -62,6 +62,10 @@ class Placement:
             self._link(folder)
         return path
 
+    def folders(self) -> set[str]:
+        """All that lie in memory or on disk."""
+        return {path.name for place in (self._disk, self._memory) for path in place.iterdir()}
+
     def touch(self, folder: str) -> None:
         """Marks an adapter as used, so that others leave memory first."""
         if self.path(folder).is_dir() and not self.path(folder).is_symlink():

@@ -43,6 +43,7 @@ class Settings:
     organization: str = "tandem"
     handover_seconds: float = 900.0
     watch_seconds: float = 5.0
+    linger_seconds: float = 60.0
     worker_start_seconds: float = 900.0
 
 
@@ -101,6 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--handover-seconds", type=float, default=900.0, help="how long a vLLM that is away is waited for (%(default)s)"
     )
     add("--watch-seconds", type=float, default=5.0, help="between two looks at vLLM's adapters (%(default)s)")
+    add("--linger-seconds", type=float, default=60.0, help="that a deleted model's files outlive it (%(default)s)")
     add("--worker-start-seconds", type=float, default=900.0)
     add("--no-key", action="store_true", help="ask no key of anyone on this host")
     return parser
