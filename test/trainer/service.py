@@ -58,6 +58,8 @@ class Service:
             "16",
             "--watch-seconds",
             "0.2",
+            "--linger-seconds",
+            "0.2",
             *more,
         ]
         self._process: subprocess.Popen[bytes] | None = None

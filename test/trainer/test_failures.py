@@ -124,6 +124,13 @@ def test_a_restarted_vllm_gets_all_adapters_again(service: Service, vllm: FakeVl
     until("they are there again", lambda: vllm.adapters == served, 10)
 
 
+def test_adapters_whose_files_are_lost_from_memory_are_put_there_again(service: Service, vllm: FakeVllm) -> None:
+    job = service.succeeded(service.create(service.upload(chats(2)), n_steps=1).id)
+    path = Path(vllm.adapters[job.fine_tuned_model])
+    shutil.rmtree(path)
+    until("it is there again", (path / "adapter_model.safetensors").is_file, 5)
+
+
 def test_an_adapter_that_vllm_refuses_fails_the_job_with_vllms_reason(service: Service, vllm: FakeVllm) -> None:
     vllm.refusal = "LoRA rank 32 is greater than max_lora_rank 16."
     try:
@@ -257,7 +264,7 @@ def test_another_hosts_vllm_gets_every_adapter_through_its_own_trainer(
         until("it was sent again", lambda: model in far.adapters)
         assert sender.client.models.delete(model).deleted
         until("it is gone there", lambda: model not in far.adapters)
-        assert not list((receiver.state / "adapters").iterdir())
+        until("so are its files", lambda: not list((receiver.state / "adapters").iterdir()))
         answer = receiver.http.put("/adapters/x/..%2f..%2fy?model=m", content=b"junk")
         assert answer.status_code in (400, 404)
         assert receiver.http.put("/adapters/x/y?model=m", content=b"junk").status_code == 400

@@ -46,7 +46,7 @@ class Vllm:
             self._process = subprocess.Popen(
                 self._argv, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        until("vLLM is ready", self.is_ready, 280)
+        until("vLLM is ready", self.is_ready, 560)
 
     def is_ready(self) -> bool:
         assert self._process and self._process.poll() is None, self.log.read_text()[-3000:]

@@ -96,7 +96,7 @@ describe("the trainer", () => {
     for (const file of REQUIREMENTS) expect(execFileSync(trainer, ["-c", check, file], { encoding: "utf8" })).toBe("");
   });
 
-  it.each(files)("%s", { timeout: 900_000 }, async (file) => {
+  it.each(files)("%s", { timeout: 1_800_000 }, async (file) => {
     const { code, output } = await pytest(file);
     expect(code, output.slice(-12_000)).toBe(0);
     expect(output).toMatch(/\d+ passed/);
