@@ -58,6 +58,9 @@ class Handover:
         self._base = base
         self._max_rank = max_rank
         self._publishing: set[str] = set()
+        # An adapter is never put in place while it is being removed.
+        self._files = asyncio.Lock()
+        self._lingering: set[asyncio.Task[None]] = set()
 
     async def publish(self, model: str, job: str, folder: str, limit_seconds: float) -> None:
         """Checks the adapter, then loads it everywhere; a vLLM that is away is waited for. On failure it is nowhere.
@@ -68,7 +71,8 @@ class Handover:
         try:
             source = self._placement.on_disk(folder)
             await asyncio.to_thread(check_adapter, source, self._base, self._max_rank)
-            path = await asyncio.to_thread(self._placement.place, folder)
+            async with self._files:
+                path = await asyncio.to_thread(self._placement.place, folder)
             deadline = time.monotonic() + limit_seconds
             to = [replica for replica in self.replicas if not (replica.is_peer and is_received(job))]
             await asyncio.gather(*(self._load(replica, model, str(path), deadline) for replica in to))
@@ -104,10 +108,24 @@ class Handover:
             with contextlib.suppress(NotNow):
                 async with replica.lock:
                     await replica.client.unload(model)
-        if linger_seconds:
-            asyncio.get_running_loop().call_later(linger_seconds, self._placement.remove, folder)
-        else:
+        removal = asyncio.create_task(self._remove(folder, linger_seconds))
+        if not linger_seconds:
+            await removal
+            return
+        # The task needs someone who remembers it. One that is cut off is made good by `sweep` at the next start.
+        self._lingering.add(removal)
+        removal.add_done_callback(self._lingering.discard)
+
+    async def _remove(self, folder: str, linger_seconds: float) -> None:
+        await asyncio.sleep(linger_seconds)
+        async with self._files:
             await asyncio.to_thread(self._placement.remove, folder)
+
+    async def _place_again(self, model: str, folder: str) -> None:
+        """Puts an adapter back where vLLM reads it, unless it was taken away meanwhile."""
+        async with self._files:
+            if self._store.adapter(model):
+                await asyncio.to_thread(self._placement.place, folder)
 
     def sweep(self, working: set[str]) -> None:
         """Removes the files of adapters that are in no store, but those of `working` jobs."""
@@ -129,10 +147,7 @@ class Handover:
             replica.is_up, replica.detail = True, "answers"
             rows = [row for row in self._store.adapters() if not (replica.is_peer and is_received(row["job"]))]
             for row in rows:
-                # Also of those that are there: vLLM may read them again, and dies when it can't.
-                await asyncio.to_thread(self._placement.place, row["folder"])
-                if row["model"] not in there:
-                    await self._reload(replica, row["model"], row["folder"])
+                await self._give_again(replica, row["model"], row["folder"], is_there=row["model"] in there)
             wanted = {row["model"] for row in rows} | self._publishing
             ours = str(self._placement.path(""))
             for model, root in there.items():
@@ -140,21 +155,22 @@ class Handover:
                     async with replica.lock:
                         await replica.client.unload(model)
             replica.adapters = len(wanted - self._publishing)
-        except (NotNow, PlacementError) as error:
-            replica.is_up, replica.detail = isinstance(error, PlacementError), str(error)
+        except NotNow as error:
+            replica.is_up, replica.detail = False, str(error)
         except Exception:
             log.exception("looking after %s", replica.client.url)
 
-    async def _reload(self, replica: Replica, model: str, folder: str) -> None:
+    async def _give_again(self, replica: Replica, model: str, folder: str, *, is_there: bool) -> None:
         try:
-            path = await asyncio.to_thread(self._placement.place, folder)
+            # Also of one that is there: vLLM may read it again, and dies when it can't.
+            await self._place_again(model, folder)
             async with replica.lock:
                 # It may have been deleted since.
-                if self._store.adapter(model):
-                    await replica.client.load(model, str(path))
+                if not is_there and self._store.adapter(model):
+                    await replica.client.load(model, str(self._placement.path(folder)))
                     log.info("loaded %s into %s again", model, replica.client.url)
         except (Refused, PlacementError) as error:
-            log.error("%s can't be loaded again: %s", model, error)
+            log.error("%s can't be given to %s again: %s", model, replica.client.url, error)
 
     def touch(self, model: str) -> None:
         """Marks an adapter as used."""
