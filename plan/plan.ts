@@ -36,6 +36,8 @@ export interface TrainingPlan {
   readonly backend: "megatron-bridge" | "huggingface" | "off";
   /** Over how many GPUs the trainer spreads the model; 1 when nothing trains. */
   readonly tensorParallel: number;
+  /** Of the training API, on loopback. */
+  readonly port: number;
 }
 
 /** What is going to be done, as plain data: it prints, it diffs, it is compared with what is measured. */

@@ -14,6 +14,8 @@ export interface Proof {
   /** Empty on a host that serves on the CPU. */
   readonly gpus: readonly ProofGpu[];
   readonly tokensPerSecond?: number;
+  /** One tiny job through the whole way: a step trained, saved, loaded into vLLM, sampled. Absent where it was not tried. */
+  readonly training?: { readonly status: "healthy" | "failed"; readonly seconds: number; readonly detail: string };
 }
 
 export interface ProofWorker {
@@ -26,6 +28,8 @@ export interface ProofGpu {
   readonly index: number;
   /** Memory of this service's own processes, as `nvidia-smi` reports it. */
   readonly servingGiB: number;
+  /** The same of the trainer's. */
+  readonly trainingGiB?: number;
   readonly totalGiB: number;
   readonly freeGiB: number;
 }

@@ -9,6 +9,30 @@ export const trainingSettings = z
       allowed: "megatron-bridge, huggingface or off",
       example: "megatron-bridge",
     }),
+    port: setting(z.number().int().min(1).max(65535).optional(), {
+      doc: "Port of the training API, on loopback. It passes everything that is not about training on to the model, so one address does for both.",
+      allowed: "a whole number from 1 to 65535",
+      otherwise: "one more than `port`",
+      example: 8001,
+    }),
+    runtimePath: setting(z.string().min(1).optional(), {
+      doc: "A Python on the machine that has what the trainer needs (`bootstrap/trainer/requirements-*.txt`), for machines without a package index.",
+      allowed: "a path",
+      otherwise: "an environment is made",
+      example: "/opt/trainer/bin/python",
+    }),
+    copyTo: setting(
+      z
+        .string()
+        .regex(/^(\/|s3:\/\/)\S+$/)
+        .optional(),
+      {
+        doc: "A directory of the machine, or an S3 address, that gets a copy of every finished adapter.",
+        allowed: "an absolute path, or an address that starts with s3://",
+        otherwise: "adapters are kept in the stack's folder only, and go with it",
+        example: "s3://my-adapters/tandem",
+      },
+    ),
     rank: setting(z.number().int().min(1).max(512).default(32), {
       doc: "The adapter rank that memory is reserved for; at most `lora.maxRank`, or the result could not be served.",
       allowed: "a whole number from 1 to 512",

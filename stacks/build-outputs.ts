@@ -27,7 +27,7 @@ export function buildOutputs(parts: OutputParts): Outputs {
   const hosts = provenHosts(parts);
   const first = hosts[0];
   if (first === undefined) throw new Error("a stack without hosts has no outputs");
-  const { server, connect } = reachHost(prepared, 0);
+  const { server, fineTuning, connect } = reachHost(prepared, 0);
   const baseUrl = `${server}/v1`;
   return {
     version: OUTPUTS_VERSION,
@@ -37,6 +37,7 @@ export function buildOutputs(parts: OutputParts): Outputs {
       completions: `${baseUrl}/completions`,
       models: `${baseUrl}/models`,
       metrics: `${server}/metrics`,
+      fineTuning,
       connect,
     },
     apiKey,
@@ -101,7 +102,7 @@ function measuredPart(hosts: readonly ProvenHost[], { proven: { proof } }: Prove
         host: label,
         index: gpu.index,
         servingGiB: gpu.servingGiB,
-        trainingGiB: 0,
+        trainingGiB: gpu.trainingGiB ?? 0,
         freeGiB: gpu.freeGiB,
         plannedServingGiB: plan.perGpu.find((ledger) => ledger.index === gpu.index)?.servingGiB ?? 0,
       })),
@@ -112,12 +113,13 @@ function measuredPart(hosts: readonly ProvenHost[], { proven: { proof } }: Prove
 
 function hostPart(prepared: Prepared, { host, plan, proven }: ProvenHost, index: number): Outputs["hosts"][number] {
   const { facts, target } = host;
-  const { server, connect } = reachHost(prepared, index);
+  const { server, fineTuning, connect } = reachHost(prepared, index);
   return {
     name: target.kind === "local" ? facts.name : host.name,
     address: target.kind === "local" ? "127.0.0.1" : target.host,
     target: prepared.settings.target,
     baseUrl: `${server}/v1`,
+    fineTuning,
     connect,
     health: healthOf(proven.checks),
     tensorParallel: plan.tensorParallel,

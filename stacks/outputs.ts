@@ -80,6 +80,7 @@ export const outputsSchema = z.object({
       address: z.string(),
       target: z.string(),
       baseUrl: z.url(),
+      fineTuning: z.url().optional(),
       connect: z.string().optional(),
       health: healthSchema,
       tensorParallel: z.int(),
@@ -106,6 +107,7 @@ export function toShellEnvironment(outputs: Outputs): string {
     // The names that the official openai clients read by themselves.
     OPENAI_BASE_URL: outputs.endpoints.baseUrl,
     OPENAI_API_KEY: outputs.apiKey,
+    ...(outputs.endpoints.fineTuning !== undefined && { TANDEM_TRAINING_URL: outputs.endpoints.fineTuning }),
   };
   return Object.entries(variables)
     .map(([name, value]) => `export ${name}='${value.replaceAll("'", `'\\''`)}'`)

@@ -9,8 +9,9 @@ fail() {
   exit 1
 }
 
+# shellcheck disable=SC2088 # The tilde as it was written; no shell has seen it.
 case "$path" in
-  '~/'*) path="$HOME/${path#'~/'}" ;;
+  '~/'*) path="$HOME/${path#??}" ;;
   /*) ;;
   *) fail "the path is not absolute" ;;
 esac

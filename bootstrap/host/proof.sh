@@ -21,6 +21,9 @@ check() {
   [ "$unit_state" = running ] || does_not_hold "the service that was proven is not running"
   # shellcheck disable=SC2154
   [ "$unit_unitId" = "$(cat "$TANDEM_STEP_DIR/proven")" ] || does_not_hold "the service was started again since it was proven"
+  [ -f "$TANDEM_STEP_DIR/proven-training" ] || return 0
+  unit_status training
+  [ "$unit_unitId" = "$(cat "$TANDEM_STEP_DIR/proven-training")" ] || does_not_hold "the trainer was started again since it was proven"
 }
 
 apply() {
@@ -28,13 +31,15 @@ apply() {
   unit_status "$doc_unit"
   [ "$unit_state" = running ] || die 43 "the unit $doc_unit does not run (state $unit_state) — fix: apply the serving step again"
   python="$(cat "$(unit_dir "$doc_unit")/python")"
-  rm -f "$TANDEM_STEP_DIR/proven"
+  rm -f "$TANDEM_STEP_DIR/proven" "$TANDEM_STEP_DIR/proven-training"
   "$python" -ESsB "$TANDEM_SCRIPTS_DIR/prove.py" "$(unit_dir "$doc_unit")"
   printf '%s' "$unit_unitId" | write_file "$TANDEM_STEP_DIR/proven"
+  unit_status training
+  if [ -n "$unit_unitId" ]; then printf '%s' "$unit_unitId" | write_file "$TANDEM_STEP_DIR/proven-training"; fi
 }
 
 undo() {
-  rm -f "$TANDEM_STEP_DIR/proven"
+  rm -f "$TANDEM_STEP_DIR/proven" "$TANDEM_STEP_DIR/proven-training"
 }
 
 main() {

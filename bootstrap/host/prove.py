@@ -19,7 +19,8 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from prove_processes import count_workers, measure_gpus, processes_below, with_logged_names
+from prove_processes import count_workers, measure_gpus, measure_processes, processes_below, with_logged_names
+from supervise_container import container_pid
 
 EXIT_LATE = 41
 EXIT_REFUSED = 42
@@ -125,6 +126,35 @@ def kv_cache_tokens(metrics: str, log: Path) -> int | None:
     return min((int(tokens.replace(",", "")) for tokens in logged), default=None)
 
 
+def train(request: dict[str, Any], key: str) -> dict[str, Any]:
+    """One tiny job through the whole way of training, as the trainer's own check reports it."""
+    deadline = float(request["deadlineSeconds"])
+    tell("training a tiny adapter, loading and sampling it")
+    trainer = Service(request["url"], key, "")
+    started = time.monotonic()
+    try:
+        response = trainer.open(f"/health/deep?deadline={deadline:g}", None, deadline + 10)
+        answer = json.loads(response.read().decode())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        seconds = round(time.monotonic() - started, 3)
+        return {"status": "failed", "seconds": seconds, "detail": f"the trainer does not answer: {error}"}
+    if "status" not in answer:
+        answer = {"status": "failed", "detail": f"the trainer answers {response.status}: {json.dumps(answer)[:300]}"}
+    seconds = answer.get("seconds", round(time.monotonic() - started, 3))
+    return {"status": answer["status"], "seconds": seconds, "detail": answer["detail"]}
+
+
+def measure_training(gpus: list[dict[str, Any]], folder: Path) -> None:
+    """Adds what the trainer's processes hold of each GPU."""
+    try:
+        status = json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return
+    held = {gpu["index"]: gpu["heldGiB"] for gpu in measure_processes(processes_below(status["supervisorPid"]))}
+    for gpu in gpus:
+        gpu["trainingGiB"] = held.get(gpu["index"], 0.0)
+
+
 def main(folder: Path) -> int:
     request = json.loads(Path(os.environ["TANDEM_REQUEST"]).read_text())
     key = json.loads(sys.stdin.readline() or "{}").get("apiKey", "")
@@ -135,9 +165,14 @@ def main(folder: Path) -> int:
     models = json.loads(service.get("/v1/models"))["data"]
     speed = tokens_per_second(service)
     status = json.loads((folder / "status.json").read_text())
-    processes = with_logged_names(processes_below(status["supervisorPid"]), folder / "log")
+    container = container_pid(json.loads((folder / "unit.json").read_text()))
+    roots = [status["supervisorPid"], *([container] if container else [])]
+    processes = with_logged_names(processes_below(*roots), folder / "log", container is not None)
     counted = count_workers(processes)
     gpus = measure_gpus(processes, counted["workers"], folder / "gpu-before")
+    training = train(request["training"], key) if "training" in request else None
+    if "training" in request:
+        measure_training(gpus, folder.with_name(request["training"]["unit"]))
     proof = {
         "generated": generated,
         "models": [entry["id"] for entry in models],
@@ -146,6 +181,7 @@ def main(folder: Path) -> int:
         **counted,
         "gpus": gpus,
         "tokensPerSecond": speed,
+        "training": training,
         "unitId": status["unitId"],
     }
     print(json.dumps({name: value for name, value in proof.items() if value is not None}))

@@ -21,8 +21,11 @@ LOG_NAME = re.compile(r"^\((\w+) pid=(\d+)\)", re.MULTILINE)
 NOISE_MIB = 64
 
 
-def processes_below(root: int) -> dict[int, tuple[int, str]]:
-    """Process id → (parent, title) of all living processes below `root`."""
+def processes_below(*roots: int) -> dict[int, tuple[int, str]]:
+    """
+    Process id → (parent, title) of all living processes below `roots`: the supervisor, and the first process of a
+    container, since docker's are no children of ours.
+    """
     parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -32,7 +35,7 @@ def processes_below(root: int) -> dict[int, tuple[int, str]]:
         if fields[0] not in "ZX":
             parents[int(stat.parent.name)] = int(fields[1])
     below: dict[int, tuple[int, str]] = {}
-    added = {root}
+    added = set(roots)
     while added:
         added = {pid for pid, parent in parents.items() if parent in added and pid not in below}
         below.update({pid: (parents[pid], _title(pid)) for pid in added})
@@ -46,10 +49,12 @@ def _title(pid: int) -> str:
         return ""
 
 
-def with_logged_names(processes: dict[int, tuple[int, str]], log: Path) -> dict[int, tuple[int, str]]:
+def with_logged_names(
+    processes: dict[int, tuple[int, str]], log: Path, contained: bool = False
+) -> dict[int, tuple[int, str]]:
     """
     The processes with the names of the log in place of titles that are not vLLM's. A worker logs under a shorter name
-    before it knows its rank, so the longest counts.
+    before it knows its rank, so the longest counts. In a container (`contained`) it logs the id that it has in there.
     """
     if any(ENGINE.match(title) for _, title in processes.values()):
         return processes
@@ -62,9 +67,35 @@ def with_logged_names(processes: dict[int, tuple[int, str]], log: Path) -> dict[
         for name, pid in LOG_NAME.findall(text):
             names[int(pid)] = max(names.get(int(pid), ""), name, key=len)
     named = processes.copy()
-    for pid in names.keys() & processes.keys():
-        named[pid] = (processes[pid][0], f"VLLM::{names[pid]}")
+    own_ids = ids_as_they_log(processes) if contained else {pid: pid for pid in processes}
+    for logged in names.keys() & own_ids.keys():
+        pid = own_ids[logged]
+        named[pid] = (processes[pid][0], f"VLLM::{names[logged]}")
     return named
+
+
+def ids_as_they_log(processes: dict[int, tuple[int, str]]) -> dict[int, int]:
+    """
+    The process id that each process knows itself by → its id here. They differ in a container with process ids of its
+    own; of two that are called alike the one in the container counts.
+    """
+    found: dict[int, int] = {}
+    inside: dict[int, int] = {}
+    for pid in processes:
+        ids = _namespaced_ids(pid)
+        (inside if len(ids) > 1 else found)[ids[-1]] = pid
+    return {**found, **inside}
+
+
+def _namespaced_ids(pid: int) -> list[int]:
+    """Ids of a process from here to its innermost namespace."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return [int(number) for number in line.split()[1:]]
+    except OSError:
+        pass
+    return [pid]
 
 
 def _rank(ranks: str, kind: str) -> int | None:
@@ -148,6 +179,16 @@ def measure_gpus(
         for index, _uuid, total, _used, free in rows
         if int(index) in own
     ]
+
+
+def measure_processes(processes: dict[int, tuple[int, str]]) -> list[dict[str, Any]]:
+    """Memory of the given processes on each GPU that they use, as nvidia-smi reports it: [{index, heldGiB}]."""
+    index_of = {uuid: int(index) for index, uuid in _smi("--query-gpu=index,uuid")}
+    held: dict[int, float] = {}
+    for pid, uuid, used in _smi("--query-compute-apps=pid,gpu_uuid,used_memory"):
+        if int(pid) in processes and uuid in index_of and used.isdigit():
+            held[index_of[uuid]] = held.get(index_of[uuid], 0.0) + float(used)
+    return [{"index": index, "heldGiB": round(mib / 1024, 2)} for index, mib in sorted(held.items())]
 
 
 def _growth(rows: list[list[str]], before: Path) -> dict[int, float]:

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from supervise_container import container_unit
 from vllm_log import Progress, root_cause
 
 EXIT_FAILED = 32
@@ -28,6 +29,8 @@ POLL_SECONDS = 0.1
 
 # What a service gets of the host's environment. All else stays with the client: it may be secret.
 INHERITED = {"HOME", "LANG", "LD_LIBRARY_PATH", "LD_PRELOAD", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
+# Where the user's container engine is, and how it is set up.
+INHERITED |= {"CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_HOST"}
 INHERITED_STARTS = ("CUDA_", "GLOO_", "KMP_", "LC_", "MKL_", "NCCL_", "NVIDIA_", "NVSHMEM_", "OMP_", "OPENBLAS_")
 INHERITED_STARTS += ("TORCH_NCCL_", "TORCH_SYMM_MEM_", "UCX_", "XDG_")
 # The mark by which the project's tests find what they left running.
@@ -59,6 +62,8 @@ def define(folder: Path) -> None:
         "digest": hashlib.sha256(definition.encode()).hexdigest(),
         "cwd": str(folder),
     }
+    if "container" in request:
+        unit.update(container_unit(request, folder, sorted(secret_environment)))
     inherited = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith(INHERITED_STARTS)}
     write_private(folder / "unit.json.next", json.dumps(unit))
     write_private(folder / "secret.json.next", json.dumps(secret_environment))
@@ -182,7 +187,8 @@ def result(folder: Path) -> dict[str, Any]:
 
 def print_result(folder: Path) -> None:
     """The stored result, with the process that runs now: vLLM may have been started again since."""
-    stored = json.loads((folder / "result.json").read_text())
+    path = folder / "result.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
     print(json.dumps({**stored, **result(folder)}))
 
 

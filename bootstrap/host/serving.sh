@@ -1,6 +1,8 @@
 #!/bin/sh
 # vLLM as a unit of its own on this host, listening on loopback.
-# Reads: TANDEM_REQUEST    { argv: [...], env: {...}, port, startupSeconds, stopSeconds, ... }; argv starts with the runtime's Python
+# Reads: TANDEM_REQUEST    { argv: [...], env: {...}, port, startupSeconds, stopSeconds, python?, container?, ... }; argv
+#                          starts with the runtime's Python, which is in the image where there is a container: { engine, kind,
+#                          rootless, image, options, device, mounts: [folders] }, and python is the host's
 #        TANDEM_STACK_DIR  the unit lives in its folder units/serving, see unit.sh
 #        standard input    { apiKey }; reaches vLLM as VLLM_API_KEY
 # Result: { unitId, port, pid, readySeconds, logPath }
@@ -55,13 +57,13 @@ health_of() {
 }
 
 apply() {
-  python="$(first_argument)"
+  read_document
+  python="${doc_python:-$(first_argument)}"
   [ -x "$python" ] || die 29 "the runtime's Python is gone — got '$python' — fix: apply the runtime step again"
   private_dir "$TANDEM_STACK_DIR/units"
   private_dir "$folder"
   # Secrets go through standard input, and from here on into files that only this user can read.
   "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" define "$folder"
-  read_document
   # shellcheck disable=SC2154 # Read from the document.
   port="$doc_port"
   unit_status "$unit"
@@ -93,6 +95,7 @@ reinstall_definition() {
 
 start() {
   rm -f "$folder/result.json"
+  stop_trainer
   unit_stop "$unit" || die 33 "the old vLLM could not be stopped: $(unit_processes "$unit")"
   gpu_wait_for_release "$folder/gpu-before"
   require_port
@@ -104,6 +107,13 @@ start() {
   say "starting vLLM"
   unit_start "$unit" "$python"
   wait_until_ready
+}
+
+# vLLM measures the free memory at its start and must be alone then.
+stop_trainer() {
+  [ -d "$(unit_dir training)" ] || return 0
+  say "stopping the trainer first; its jobs go on from their last checkpoints"
+  unit_stop training || die 33 "the trainer could not be stopped: $(unit_processes training)"
 }
 
 # A start that failed is not tried again and again: the unit is stopped, its log is kept.

@@ -17,6 +17,11 @@ export function packageRoot(): string {
   }
 }
 
+/** The folder of the trainer's package, `bootstrap/trainer`. */
+export function trainerDirectory(): string {
+  return join(packageRoot(), "bootstrap", "trainer");
+}
+
 /** The folder of the host scripts, `bootstrap/host`. */
 export function hostScriptsDirectory(): string {
   return join(packageRoot(), "bootstrap", "host");

@@ -18,13 +18,17 @@ interface ProofDocumentArgs {
   readonly servedModelName: string;
   /** Id of the serving unit's present run; another id means that the proof is due again. */
   readonly unitId?: string;
+  /** Whether a tiny job is to go through the whole way of training, where the plan trains. */
+  readonly deep: boolean;
+  /** Id of the trainer's present run. */
+  readonly trainingUnitId?: string;
 }
 
 /** Time for one generated token, in seconds: the first request compiles kernels and fills caches. */
 const TOKEN_DEADLINE_SECONDS = 120;
 
 /** The document of the proof step; the runner compares with `plan`, the host's script reads the rest. */
-export function proofDocument({ plan, servedModelName, unitId }: ProofDocumentArgs) {
+export function proofDocument({ plan, servedModelName, unitId, deep, trainingUnitId }: ProofDocumentArgs) {
   return {
     baseUrl: `http://127.0.0.1:${plan.port}`,
     model: servedModelName,
@@ -33,12 +37,24 @@ export function proofDocument({ plan, servedModelName, unitId }: ProofDocumentAr
     deadlineSeconds: TOKEN_DEADLINE_SECONDS,
     unit: "serving",
     unitId,
+    ...(deep &&
+      plan.training.backend !== "off" && {
+        training: {
+          url: `http://127.0.0.1:${plan.training.port}`,
+          unit: "training",
+          unitId: trainingUnitId,
+          deadlineSeconds: TRAINING_DEADLINE_SECONDS,
+        },
+      }),
     plan,
   };
 }
 
-/** Limit of the whole proof step, in seconds: a token, a measured stream and the look at the GPUs. */
-export const PROOF_TIMEOUT_SECONDS = TOKEN_DEADLINE_SECONDS + 120;
+/** Time for one tiny training job, in seconds; it takes its turn among the jobs that are running. */
+const TRAINING_DEADLINE_SECONDS = 180;
+
+/** Limit of the whole proof step, in seconds: a token, a measured stream, the look at the GPUs and a training job. */
+export const PROOF_TIMEOUT_SECONDS = TOKEN_DEADLINE_SECONDS + TRAINING_DEADLINE_SECONDS + 120;
 
 /**
  * Applies a proof step and compares what it measured with the plan in its document.

@@ -1,3 +1,4 @@
+import { trainingPort } from "../../plan/training-port";
 import type { Prepared } from "./prepare";
 import type { SshTarget } from "./request";
 
@@ -5,19 +6,27 @@ import type { SshTarget } from "./request";
 export interface Reach {
   /** As clients on this machine write it, without `/v1`. */
   readonly server: string;
-  /** The command that opens the tunnel behind `server`; absent when none is needed. */
+  /** OpenAI base URL of the training API, which passes all else on to the model; absent where nothing trains. */
+  readonly fineTuning?: string;
+  /** The command that opens the tunnel behind the addresses; absent when none is needed. */
   readonly connect?: string;
 }
 
 /**
- * How the API of the host at `index` is reached from this machine: directly, or by a tunnel on a local port of its own, the
- * setting `port` for the first host, one more for each that follows.
+ * How the API of the host at `index` is reached from this machine: directly, or by a tunnel on local ports of its own, those of
+ * the settings for the first host, one more for each that follows, beyond those of the hosts before it.
  */
 export function reachHost({ settings, hosts }: Prepared, index: number): Reach {
   const target = hosts[index]?.host.target;
-  if (target === undefined || target.kind === "local") return { server: `http://127.0.0.1:${settings.port}` };
-  const localPort = settings.port + index;
-  return { server: `http://127.0.0.1:${localPort}`, connect: tunnelCommand(target, localPort, settings.port) };
+  const remote = settings.training.backend === "off" ? [settings.port] : [settings.port, trainingPort(settings)];
+  const isHere = target === undefined || target.kind === "local";
+  const ports = remote.map((port) => ({ port, localPort: isHere ? port : port + index * remote.length }));
+  const [server = "", training] = ports.map(({ localPort }) => `http://127.0.0.1:${localPort}`);
+  return {
+    server,
+    ...(training !== undefined && { fineTuning: `${training}/v1` }),
+    ...(!isHere && { connect: tunnelCommand(target, ports) }),
+  };
 }
 
 /** OpenAI base URL of the host at `index`. */
@@ -25,10 +34,14 @@ export function baseUrlOf(prepared: Prepared, index: number): string {
   return `${reachHost(prepared, index).server}/v1`;
 }
 
-function tunnelCommand(target: SshTarget, localPort: number, port: number): string {
+function tunnelCommand(
+  target: SshTarget,
+  ports: readonly { readonly port: number; readonly localPort: number }[],
+): string {
   const { user, host, port: sshPort, identityFile, jumpHost } = target;
   return [
-    `ssh -N -L ${localPort}:127.0.0.1:${port}`,
+    `ssh -N`,
+    ...ports.map(({ port, localPort }) => `-L ${localPort}:127.0.0.1:${port}`),
     ...(sshPort === undefined ? [] : [`-p ${sshPort}`]),
     ...(identityFile === undefined ? [] : [`-i ${quote(identityFile)}`]),
     ...(jumpHost === undefined ? [] : [`-J ${quote(jumpHost)}`]),

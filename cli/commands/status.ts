@@ -19,7 +19,7 @@ import type { CommonOptions } from "./options";
 
 /** `tandem status`: measures now, and compares with what the last `up` planned. */
 export async function status(
-  options: CommonOptions & { readonly backend?: string },
+  options: CommonOptions & { readonly backend?: string; readonly deep: boolean },
   console: Console,
 ): Promise<Report> {
   const wanted = findEnvironment(options.env);
@@ -38,7 +38,7 @@ export async function status(
   const plans = lastPlans(environment);
   if (outputs === undefined || Object.keys(plans).length === 0) return notUp(environment.name, hosts);
   const { servedModelName } = outputs.plan;
-  const service = { stack: environment.name, servedModelName, apiKey: outputs.apiKey };
+  const service = { stack: environment.name, servedModelName, apiKey: outputs.apiKey, deep: options.deep };
   const checked = await Promise.all(
     hosts.map(async (host) => ({ host, checks: await checkHost(host, plans[host.name], service, console) })),
   );
@@ -106,12 +106,14 @@ interface Service {
   readonly plan: Plan;
   readonly servedModelName: string;
   readonly apiKey: string;
+  /** Whether a tiny job is to go through the whole way of training, where the host trains. */
+  readonly deep: boolean;
   readonly token: string;
 }
 
 /** Proves the service now, by the step that `up` runs. A proof that can't be made is a failed check. */
 async function prove(
-  { target, stack, plan, servedModelName, apiKey, token }: Service,
+  { target, stack, plan, servedModelName, apiKey, token, deep }: Service,
   console: Console,
 ): Promise<Check[]> {
   const request: StepRequest = {
@@ -120,7 +122,11 @@ async function prove(
     step: "proof",
     // The host stores the token with the proof: another one would look like drift to the next `up`.
     values: { TANDEM_REPAIR: token },
-    document: proofDocument({ plan, servedModelName }),
+    document: proofDocument({
+      plan,
+      servedModelName,
+      deep,
+    }),
     secrets: { apiKey },
     timeoutSeconds: PROOF_TIMEOUT_SECONDS,
   };

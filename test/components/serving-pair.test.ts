@@ -33,7 +33,16 @@ function preparedHost(reachable = true): Prepared {
   const settings = parseSettings({ model: "Qwen/Qwen3-0.6B", gpus: 2, hubToken: "hf_canary_token" }).settings!;
   const facts = hypotheticalHost({ gpus: 2, gpuType: "h100-80gb" });
   const result = makePlan({ settings, shape: builtInShape(settings.model)!, hosts: [facts] });
-  const tokens = { lease: "a", driver: "d", runtime: "b", weights: "c", serving: "unit stopped #1", proof: "e" };
+  const tokens = {
+    lease: "a",
+    driver: "d",
+    runtime: "b",
+    weights: "c",
+    serving: "unit stopped #1",
+    proof: "e",
+    trainer: "t",
+    training: "u",
+  };
   const host: Host = {
     name: "local",
     target: { kind: "local" },
@@ -77,7 +86,7 @@ describe("ServingPair", () => {
   it("makes one command a step, and a key", () => {
     const commands = [...recorded].filter(([, { type }]) => type === "command:local:Command").map(([name]) => name);
     expect(commands.sort()).toEqual(
-      ["pair-key", "pair-lease", "pair-proof", "pair-runtime", "pair-serving", "pair-weights"].sort(),
+      ["pair-driver", "pair-key", "pair-lease", "pair-proof", "pair-runtime", "pair-serving", "pair-weights"].sort(),
     );
   });
 

@@ -20,7 +20,16 @@ function preparedHost(name: string, more: Partial<SshTarget> = {}): PreparedHost
   const facts = hypotheticalHost({ gpus: 2, gpuType: "h100-80gb" });
   const { plan } = makePlan({ settings: settings!, shape: builtInShape(settings!.model)!, hosts: [facts] });
   const target: SshTarget = { kind: "ssh", name, host: name, hostKeys: "known-hosts", sudo: "auto", ...more };
-  const tokens = { lease: "", driver: "", runtime: "", weights: "", serving: "", proof: "" };
+  const tokens = {
+    lease: "",
+    driver: "",
+    runtime: "",
+    weights: "",
+    serving: "",
+    proof: "",
+    trainer: "t",
+    training: "u",
+  };
   return { host: { name, target, stack: "test", facts, checks: [], tokens }, plan: plan! };
 }
 

@@ -1,0 +1,61 @@
+import type { HostFacts } from "./facts";
+import { cudaEnvironment } from "./launch-environment";
+import { cudaTotalGiB } from "./ledger";
+import type { Plan } from "./plan";
+import type { Settings } from "./settings";
+
+export interface TrainingLaunchOptions {
+  /** The trainer's Python on the host. */
+  readonly python: string;
+  /** Directory of the weights on the host. */
+  readonly modelPath: string;
+  /** Name that clients call the base model by. */
+  readonly servedModelName: string;
+  readonly settings: Settings;
+  readonly facts: HostFacts;
+}
+
+/**
+ * How the trainer is started so that it keeps to its share. `{state}`, `{adapters}` and `{package}` stand for folders of the host,
+ * which its script knows.
+ */
+export function launchTraining(
+  plan: Plan,
+  { python, modelPath, servedModelName, settings, facts }: TrainingLaunchOptions,
+): { argv: string[]; env: Record<string, string> } {
+  const { training, lora } = settings;
+  const share = trainerMemoryFraction(plan);
+  const argv = [
+    ...[python, "-m", "tandem_trainer", "--state", "{state}", "--adapters", "{adapters}"],
+    ...["--model", modelPath, "--model-name", servedModelName, "--vllm", `http://127.0.0.1:${plan.port}`],
+    ...["--port", String(plan.training.port), "--backend", training.backend],
+    ...["--max-rank", String(lora.maxRank), "--tensor-parallel", String(plan.training.tensorParallel)],
+    ...["--max-sequence-length", String(Math.min(training.sequenceLength, plan.maxModelLen))],
+    ...(plan.device === "cpu" ? ["--device", "cpu"] : []),
+    ...(share === undefined ? [] : ["--memory-fraction", share]),
+    ...(training.copyTo === undefined ? [] : ["--copy-to", training.copyTo]),
+  ];
+  return {
+    argv,
+    env: {
+      ...facts.environment,
+      ...(plan.device === "cuda" ? cudaEnvironment(plan, facts) : {}),
+      PYTHONPATH: "{package}",
+      PYTHONUNBUFFERED: "1",
+      HF_HUB_OFFLINE: "1",
+      TOKENIZERS_PARALLELISM: "false",
+    },
+  };
+}
+
+/**
+ * What PyTorch may take of a GPU: the planned training side without CUDA's context and NCCL, which PyTorch does not count,
+ * as a fraction of the total that CUDA sees.
+ */
+function trainerMemoryFraction({ perGpu }: Plan): string | undefined {
+  const fractions = perGpu.map(({ totalGiB, trainingGiB, parts }) => {
+    const context = parts.find(({ side, name }) => side === "training" && name === "NCCL and context")?.sizeGiB ?? 0;
+    return (trainingGiB - context) / cudaTotalGiB(totalGiB);
+  });
+  return fractions.length === 0 ? undefined : (Math.floor(Math.min(...fractions) * 1000) / 1000).toFixed(3);
+}
