@@ -16,17 +16,18 @@ export type DiskNeed = Plan["disk"];
 
 /** Room that the cache's disk must have before anything is installed. */
 export function diskNeed(settings: Settings, shape: ModelShape, device: Plan["device"]): DiskNeed {
-  const runtimeGiB = rounded(runtimeSize(settings.runtime, device));
+  const runtimeGiB = rounded(runtimeSize(settings, device));
   const weightsGiB = rounded(weightsSize(settings.model, shape));
   return { runtimeGiB, weightsGiB, totalGiB: rounded(runtimeGiB + weightsGiB) };
 }
 
-function runtimeSize(runtime: Settings["runtime"], device: Plan["device"]): number {
+/** An image lies in its engine's own storage, which the runtime step looks at; that of an archive can be told there only. */
+function runtimeSize({ runtime, runtimeImage: image }: Settings, device: Plan["device"]): number {
   switch (runtime) {
     case "existing":
       return 0;
     case "container":
-      return IMAGE_GIB;
+      return image?.startsWith("/") === true ? 0 : IMAGE_GIB;
     case "venv":
     case "archive":
       return device === "cuda" ? CUDA_RUNTIME_GIB : CPU_RUNTIME_GIB;

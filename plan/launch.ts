@@ -12,6 +12,27 @@ export interface RuntimeFacts {
   readonly device: "cuda" | "cpu";
   /** Option names found in its `--help=all`, e.g. `--kv-cache-memory-bytes`. */
   readonly flags: readonly string[];
+  /** Where vLLM is in an image; `python` is then the host's own, which watches over the container. */
+  readonly container?: ContainerFacts;
+}
+
+/** A container image with vLLM and the engine that runs it. */
+export interface ContainerFacts {
+  /** Path of docker or podman on the host. */
+  readonly engine: string;
+  readonly kind: "docker" | "podman";
+  readonly version: string;
+  readonly rootless: boolean;
+  /** Id of the image; it never means another one, as a tag may. */
+  readonly image: string;
+  /** What was asked for: a reference, or the path of an archive on the host. */
+  readonly reference: string;
+  /** `name@sha256:…` where the image came from a registry, else empty or the engine's own. */
+  readonly digest: string;
+  /** Options of the engine's `run` that hand out GPUs and leave the control groups to the unit. */
+  readonly options: readonly string[];
+  /** The interpreter in the image. */
+  readonly python: string;
 }
 
 export interface LaunchOptions {
@@ -27,10 +48,18 @@ export interface LaunchOptions {
   readonly facts: HostFacts;
 }
 
+/** The container that `bootstrap/host/supervise_container.py` starts. */
+export type LaunchContainer = Pick<ContainerFacts, "engine" | "kind" | "rootless" | "image" | "options"> & {
+  readonly device: RuntimeFacts["device"];
+  /** Folders of the host that it reads, at the same paths. */
+  readonly mounts: readonly string[];
+};
+
 export interface Launch {
-  /** Starts with the interpreter. */
+  /** Starts with the interpreter, which is in the image where there is a container. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  readonly container?: LaunchContainer;
   /** What the runtime can't do as planned. */
   readonly warnings: readonly string[];
 }
@@ -52,7 +81,13 @@ export function launchServing(plan: Plan, runtime: RuntimeFacts, options: Launch
       ? []
       : [`planned for ${plan.device}, but the vLLM ${runtime.vllmVersion} that is installed runs on ${runtime.device}`];
   return {
-    argv: [runtime.python, "-m", "vllm.entrypoints.openai.api_server", ...args.list, ...options.extraArgs],
+    argv: [
+      runtime.container?.python ?? runtime.python,
+      "-m",
+      "vllm.entrypoints.openai.api_server",
+      ...args.list,
+      ...options.extraArgs,
+    ],
     env: {
       ...options.facts.environment,
       ...offlineEnvironment(plan),
@@ -60,8 +95,17 @@ export function launchServing(plan: Plan, runtime: RuntimeFacts, options: Launch
       ...memory,
       ...options.extraEnv,
     },
+    ...(runtime.container && { container: launchContainer(runtime.container, runtime.device, options) }),
     warnings: [...mismatch, ...args.warnings],
   };
+}
+
+function launchContainer(
+  { engine, kind, rootless, image, options }: ContainerFacts,
+  device: RuntimeFacts["device"],
+  { modelPath }: LaunchOptions,
+): LaunchContainer {
+  return { engine, kind, rootless, image, options, device, mounts: [modelPath] };
 }
 
 function addIdentity(args: ArgumentList, options: LaunchOptions): void {

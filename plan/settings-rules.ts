@@ -56,6 +56,23 @@ const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
           fix: "set `runtimePath`, or `runtime` to venv",
         }
       : undefined,
+  ({ runtime, runtimeImage }) =>
+    runtimeImage !== undefined && runtime !== "container"
+      ? {
+          setting: "runtimeImage",
+          what: `is given, and \`runtime: ${runtime}\` takes no image`,
+          value: runtimeImage,
+          fix: "set `runtime` to container, or leave `runtimeImage` out",
+        }
+      : undefined,
+  ({ runtime, runtimeImage, gpus }) =>
+    runtime === "container" && runtimeImage === undefined && gpus === 0
+      ? {
+          setting: "runtimeImage",
+          what: "is missing, and the usual image of vLLM is for GPUs",
+          fix: "set it to an image that has vLLM for the CPU, or `runtime` to venv",
+        }
+      : undefined,
   (settings) => missingBlock(settings, "ssh", settings.ssh?.hosts === undefined, "ssh.hosts"),
   (settings) => {
     const [name] = sameNames(sshHosts(settings));

@@ -184,6 +184,18 @@ export const settingsSchema = z.strictObject({
     allowed: "a path",
     example: "/opt/vllm/bin/python",
   }),
+  runtimeImage: setting(
+    z
+      .string()
+      .regex(/^(\/\S+|[a-z0-9][\w.:/@-]*)$/)
+      .optional(),
+    {
+      doc: "The image of `runtime: container`: a reference, or the path of an image archive on the machine (`docker save`) for machines without a registry. Its `python3` must have vLLM.",
+      allowed: "a reference such as registry/name:tag or name@sha256:…, or an absolute path",
+      otherwise: "`docker.io/vllm/vllm-openai` of `vllmVersion`; on the CPU there is no usual one",
+      example: "/srv/vllm-openai.tar",
+    },
+  ),
   vllmVersion: setting(
     z
       .string()

@@ -71,6 +71,7 @@ cache_remove() {
     "$TANDEM_CACHE_DIR"/?* | "$HOME"/.?*) ;;
     *) say "refusing to remove $1: it is not in the cache" && return 0 ;;
   esac
+  container_forget "$1"
   if [ -e "$1" ]; then say "removing $1"; fi
   rm -rf "$1" "$1.lock"
 }

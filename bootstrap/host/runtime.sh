@@ -1,10 +1,12 @@
 #!/bin/sh
-# A Python with vLLM on this host: made with uv, unpacked from an archive, or one that is there already.
-# Reads: TANDEM_REQUEST    { kind: venv | archive | existing, device: cpu | cuda, vllmVersion, path? }
+# A Python with vLLM on this host: made with uv, unpacked from an archive, one that is there already, or in a container image.
+# Reads: TANDEM_REQUEST    { kind: venv | archive | existing | container, device: cpu | cuda, vllmVersion, path?, image? }
 #        TANDEM_CACHE_DIR  made runtimes stay in its folder runtimes/, shared by stacks and not removed by undo
 #        TANDEM_STEP_DIR   remembers the result for check
 #        PIP_*, UV_*       as the clients of the package index read them
-# Result: { python, vllmVersion, device, flags: [...], path, bytes }
+# Result: { python, vllmVersion, device, flags: [...], path, bytes, container? }; with a container python is the host's own, which
+#         watches over it
+# Exit status of a failed apply: 24 no disk, 25 not installed, 26 no such CPU, 27 no GPU, 28 no compiler, 29 not a runtime, 30 no image
 # shellcheck source=common.sh
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 # shellcheck source=python.sh
@@ -13,6 +15,8 @@
 . "$TANDEM_SCRIPTS_DIR/cache.sh"
 # shellcheck source=runtime-install.sh
 . "$TANDEM_SCRIPTS_DIR/runtime-install.sh"
+# shellcheck source=container-runtime.sh
+. "$TANDEM_SCRIPTS_DIR/container-runtime.sh"
 
 # Part of the name of a made runtime: raise it when the way of making changes, so that old ones are not taken for new.
 RECIPE=1
@@ -24,6 +28,10 @@ check() {
   [ -x "$result_python" ] || does_not_hold "the runtime's Python is gone: $result_python"
   # shellcheck disable=SC2154
   [ -f "$result_path/tandem-runtime.json" ] || does_not_hold "the runtime is gone or incomplete: $result_path"
+  if [ -f "$result_path/engine" ]; then
+    container_is_there "$result_path" || does_not_hold "the image is gone, or $(cat "$result_path/engine") does not answer: $(cat "$result_path/image")"
+    return
+  fi
   found="$("$result_python" -c "$FIND_VLLM" 2>/dev/null)" || does_not_hold "vLLM can't be found by $result_python"
   # shellcheck disable=SC2154
   [ "${found%+*}" = "$result_vllmVersion" ] || does_not_hold "the runtime has vLLM $found, not $result_vllmVersion"
@@ -43,7 +51,8 @@ apply() {
     venv) prepare_venv ;;
     archive) prepare_archive ;;
     existing) prepare_existing ;;
-    *) die 2 "kind — got $doc_kind — allowed: venv, archive, existing" ;;
+    container) prepare_container ;;
+    *) die 2 "kind — got $doc_kind — allowed: venv, archive, existing, container" ;;
   esac
   # Two stacks that want the same runtime at once: the second waits and finds it made.
   exec 7>>"$runtime.lock"
@@ -51,17 +60,21 @@ apply() {
     say "waiting for another stack that makes the same runtime"
     flock 7
   fi
-  if [ -f "$runtime/tandem-runtime.json" ] && python_runs; then
+  if [ -f "$runtime/tandem-runtime.json" ] && is_usable; then
     cache_use "$runtime" found
     say "runtime is there: $runtime"
   else
     cache_use "$runtime" made
     "make_$doc_kind"
-    finish_runtime
+    if [ "$doc_kind" = container ]; then finish_container; else finish_runtime; fi
   fi
   exec 7>&-
   write_file "$TANDEM_STEP_DIR/result.json" <"$runtime/tandem-runtime.json"
   cat "$runtime/tandem-runtime.json"
+}
+
+is_usable() {
+  if [ "$doc_kind" = container ]; then container_is_there "$runtime"; else python_runs; fi
 }
 
 python_runs() {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -44,6 +45,8 @@ def keep(run: Run) -> NoReturn:
     os.write(run.report, f"{service}\n".encode())
     os.close(run.report)
     status = wait_for(service)
+    if status is None and run.unit.get("stopsItself"):
+        status = ask_to_stop(service, run.stop_seconds)
     ended = end_tree(keeper, run.stop_seconds, service)
     exit_like(ended if status is None else status)
 
@@ -59,6 +62,19 @@ def wait_for(service: int) -> int | None:
                 return status
             if pid == 0:
                 break
+
+
+def ask_to_stop(service: int, seconds: float) -> int | None:
+    """Lets a service that takes its own tree down do so; its wait status, or None when it takes too long."""
+    os.kill(service, signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == service:
+            return status
+        if pid == 0:
+            time.sleep(0.05)
+    return None
 
 
 def start_service(run: Run, keeper: int) -> NoReturn:

@@ -117,12 +117,14 @@ systemd_drift() {
 systemd_unit() {
   after='network.target nvidia-persistenced.service nvidia-fabricmanager.service'
   for earlier in ${unit_after:-}; do after="$after $(unit_name "$earlier")"; done
-  defined_stopSeconds=30
+  defined_stopSeconds=30 defined_gainsPrivileges=false
   eval "$(json_assignments defined_ <"$(unit_dir "$1")/unit.json")"
   wanted=multi-user.target limits='LimitMEMLOCK=infinity
 LimitNOFILE=1048576'
   # A user's manager may not raise a limit above its own; supervise.py takes what there is.
   if [ "$3" = user ]; then wanted=default.target limits=''; fi
+  privileges='NoNewPrivileges=yes'
+  if [ "${defined_gainsPrivileges:-}" = true ]; then privileges=''; fi
   cat <<UNIT
 [Unit]
 Description=Tandem: $1 of the stack $TANDEM_STACK
@@ -141,7 +143,7 @@ Restart=on-failure
 RestartSec=5
 # supervise.py gave up on a service that keeps failing, and said so.
 RestartPreventExitStatus=3
-NoNewPrivileges=yes
+$privileges
 UMask=0077
 $limits
 

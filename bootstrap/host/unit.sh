@@ -12,6 +12,8 @@
 . "$TANDEM_SCRIPTS_DIR/port.sh"
 # shellcheck source=unit-systemd.sh
 . "$TANDEM_SCRIPTS_DIR/unit-systemd.sh"
+# shellcheck source=container.sh
+. "$TANDEM_SCRIPTS_DIR/container.sh"
 
 unit_dir() { printf '%s/units/%s' "$TANDEM_STACK_DIR" "$1"; }
 
@@ -115,6 +117,7 @@ unit_stop() {
       ;;
   esac
   # What escaped a killed supervisor.
+  container_end "$1" || return 1
   end_marked 5 "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" "TANDEM_UNIT=$1"
 }
 

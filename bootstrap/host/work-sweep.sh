@@ -33,6 +33,7 @@ sweep() {
     undo_quietly || failed="$failed $name"
   done
   stop_all_units
+  container_end || failed="$failed containers"
   end_marked 5 "TANDEM_STACK_DIR=$TANDEM_STACK_DIR" TANDEM_OWNER || :
   journal_undo "" || failed="$failed journal"
   if [ -n "$failed" ]; then die 1 "could not undo:$failed — the folder $TANDEM_STACK_DIR stays — fix: see the lines above, then run it again"; fi
