@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata as metadata
 import os
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,6 @@ class MegatronBackend:
         return total
 
     def describe(self) -> dict[str, Any]:
-        import importlib.metadata as metadata
-
         names = ("torch", "transformers", "megatron-bridge", "megatron-core")
         versions = {name: metadata.version(name) for name in names}
         if has_transformer_engine():
@@ -196,7 +195,9 @@ class MegatronBackend:
     def _misfit(self, config: AdapterConfig, batch_size: int, sequence_length: int) -> BackendError:
         limit = self._limit() or 0
         adapter = self._adapter_bytes(config)
-        others = sum(self._adapter_bytes(other.config) for other in self._adapters.values() if other.config != config)
+        others = sum(
+            self._adapter_bytes(other.config) for other in self._adapters.values() if other.config is not config
+        )
         free = max(0, limit - (self._base_bytes or 0) - others)
         # It did not fit, so it needs more than there is, whatever was measured before.
         at_least = int(1.3 * max(0, free - adapter) / (batch_size * sequence_length))
@@ -213,7 +214,7 @@ class MegatronBackend:
 
     def _adapter_bytes(self, config: AdapterConfig) -> int:
         """On one rank."""
-        model = self._chunks[0].config if hasattr(self._chunks[0], "config") else self._layers[0].config
+        model = self._layers[0].config
         head = model.kv_channels
         queries, keys = model.num_attention_heads * head, model.num_query_groups * head
         hidden, inner = model.hidden_size, model.ffn_hidden_size

@@ -34,7 +34,7 @@ class Place:
     name: str
     hf_parent: str
     parts: dict[str, tuple[str, str]]
-    """By Hugging Face's name: the target that Megatron-Bridge knows, and the part's key in the wrapper, if it has any."""
+    """By Hugging Face's name: Megatron-Bridge's name of the target, and the part's key in the wrapper, if it has any."""
 
 
 PLACES = (
@@ -128,9 +128,7 @@ class Adapter:
     @property
     def trainable(self) -> int:
         """Trainable values of all ranks together, without what fills the rank up."""
-        values = 0
-        for parameter in self._parameters:
-            values += parameter.numel() * self._shard[1]
+        values = sum(parameter.numel() for parameter in self._parameters) * self._shard[1]
         return values * self.config.rank // self._padded_rank
 
     def put_in_place(self) -> None:
