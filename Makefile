@@ -6,7 +6,7 @@ ENVIRONMENT ?= local
 # `make unit TESTS=test/plan` runs a part.
 TESTS ?=
 
-.PHONY: help up down check unit test bench build install format clean
+.PHONY: help up down check unit test bench bench-hosts build install format clean
 .PHONY: check-lint check-format check-types check-dead-code check-shell check-python check-settings
 
 help:
@@ -15,7 +15,7 @@ help:
 	@echo "make check   linters, formatter, type check, dead code: seconds"
 	@echo "make unit    the fast tests: about a minute"
 	@echo "make test    everything: check, fast tests, real engine, real model"
-	@echo "make bench   what Tandem itself costs beyond vLLM and Pulumi"
+	@echo "make bench   what Tandem itself costs beyond vLLM and Pulumi, and beside Ansible and pyinfra"
 	@echo "make format  format the sources and fix what the linters can"
 	@echo "make clean   remove what was built here"
 
@@ -59,6 +59,11 @@ test: check
 
 bench: build
 	@$(NODE22) --import tsx scripts/bench.ts
+	@$(MAKE) --no-print-directory bench-hosts
+
+# Only the part on test hosts, which needs root.
+bench-hosts: build
+	@$(NODE22) --import tsx scripts/bench-hosts.ts 4 8
 
 build: install
 	@sh scripts/build.sh
