@@ -90,6 +90,8 @@ function start(
 ): Promise<{ outputs: OutputMap } | object> {
   switch (kind) {
     case "up":
+      // The SDK would start the engine once more, for a summary that nobody reads.
+      stack.info = () => Promise.resolve(undefined);
       return stack.up(options);
     case "preview":
       return stack.preview(options);

@@ -3,7 +3,7 @@ import type { Connection } from "./ssh-connection";
 import { sshArguments, sshEnvironment } from "./ssh-config";
 import { sshMissing } from "./ssh-errors";
 import { callPrologue, newMark, remoteCommand, type Placing } from "./ssh-prologue";
-import { hostScripts } from "./ssh-scripts";
+import { hostScripts, type HostScripts } from "./ssh-scripts";
 import type { HostCall } from "./transport";
 
 /** How one session on a host ended. */
@@ -25,7 +25,7 @@ process.once("exit", () => {
 /** Runs a host script in one session of the connection. Work that it started detached survives this process. */
 export function runSession(connection: Connection, call: HostCall, placing: Placing): Promise<SessionEnd> {
   const mark = newMark();
-  const scripts = hostScripts();
+  const scripts = scriptsOfThisRun();
   const archive = placing === "use" ? Buffer.alloc(0) : scripts.archive();
   const prologue = callPrologue(mark, call, scripts, placing, archive.length);
   const { target, files, record } = connection;
@@ -40,6 +40,18 @@ export function runSession(connection: Connection, call: HostCall, placing: Plac
   child.stdin.on("error", () => undefined);
   child.stdin.end(input);
   return endOf(child, mark, call);
+}
+
+let ofThisRun: HostScripts | undefined;
+
+/** Read and packed once: a run that asks eight hosts would do so eight times. */
+function scriptsOfThisRun(): HostScripts {
+  if (ofThisRun === undefined) {
+    const found = hostScripts();
+    let packed: Buffer | undefined;
+    ofThisRun = { ...found, archive: () => (packed ??= found.archive()) };
+  }
+  return ofThisRun;
 }
 
 function endOf(child: ChildProcess, mark: string, call: HostCall): Promise<SessionEnd> {
