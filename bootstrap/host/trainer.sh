@@ -24,7 +24,9 @@ CPU_TORCH=https://download.pytorch.org/whl/cpu
 
 IMPORT_SERVICE='import fastapi, uvicorn, pydantic, safetensors, tokenizers, jinja2, httpx, torch'
 IMPORT_HUGGINGFACE='import transformers, peft'
-IMPORT_MEGATRON='import megatron.bridge, megatron.core'
+# Megatron-Bridge itself can only be imported once stand-ins for a missing Transformer Engine are there (tandem_trainer/megatron_layers.py).
+IMPORT_MEGATRON='import importlib.util, megatron.core, transformers, peft
+if not importlib.util.find_spec("megatron.bridge"): raise ImportError("megatron.bridge")'
 
 check() {
   [ -f "$TANDEM_STEP_DIR/result.json" ] || does_not_hold "no environment for the trainer was made"
@@ -40,7 +42,10 @@ apply() {
   # shellcheck disable=SC2154 # Read from the document.
   case "$doc_backend" in
     huggingface) imports="$IMPORT_SERVICE; $IMPORT_HUGGINGFACE" ;;
-    megatron-bridge) imports="$IMPORT_SERVICE; $IMPORT_MEGATRON" ;;
+    megatron-bridge)
+      imports="$IMPORT_SERVICE
+$IMPORT_MEGATRON"
+      ;;
     *) die 2 "backend — got $doc_backend — allowed: huggingface, megatron-bridge" ;;
   esac
   if [ -n "${doc_path:-}" ]; then use_given; else make_environment; fi
@@ -60,7 +65,7 @@ make_environment() {
   requirements="$(trainer_source)/requirements-$doc_backend.txt"
   [ -f "$requirements" ] || die 2 "there is no list of requirements for $doc_backend"
   # shellcheck disable=SC2154 # Read from the document.
-  environment="$TANDEM_CACHE_DIR/runtimes/trainer-$doc_backend-$doc_device-$(basename "$base")-$(digest_of "$(trainer_source)"/requirements*.txt)"
+  environment="$TANDEM_CACHE_DIR/runtimes/trainer-$doc_backend-$doc_device-$(basename "$base")-$(digest_of "$(trainer_source)"/*.txt)"
   mkdir -p "$TANDEM_CACHE_DIR/runtimes"
   exec 7>>"$environment.lock"
   flock -n 7 || { say "waiting for another stack that makes the same environment" && flock 7; }
@@ -95,6 +100,8 @@ install() {
   "$uv" venv --quiet --no-project --python "$base" "$environment" >&2
   python="$environment/bin/python"
   set -- --requirement "$requirements"
+  overrides="$(trainer_source)/overrides-$doc_backend.txt"
+  if [ -f "$overrides" ]; then set -- --override "$overrides" "$@"; fi
   if [ "$doc_device" = cpu ] && cpu_torch_answers; then set -- --torch-backend cpu "$@"; fi
   say "installing what the trainer needs ($doc_backend)"
   log="$environment/install.log"

@@ -35,7 +35,7 @@ export function hostScripts(): HostScripts {
 
 function trainerFiles(): string[] {
   const trainer = trainerDirectory();
-  return filesBelow(trainer, dirname(trainer), /tandem_trainer\/[^/]+\.py$|\/requirements[^/]*\.txt$/);
+  return filesBelow(trainer, dirname(trainer), /tandem_trainer\/[^/]+\.py$|\/(requirements|overrides)[^/]*\.txt$/);
 }
 
 function filesBelow(folder: string, root: string, pattern: RegExp): string[] {
