@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from . import errors, routes_adapters, routes_files, routes_jobs, routes_models
 from .adapters import read_base_model
 from .auth import KeyGuard
-from .backend import WorkerSettings
+from .backend import BackendError, WorkerSettings
 from .chat import ModelTokenizer
 from .deep_health import DeepHealth
 from .handover import Handover
@@ -29,7 +29,7 @@ from .scheduler import Scheduler
 from .settings import Settings
 from .store import Store, new_id
 from .vllm_client import VllmClient
-from .worker_process import Worker
+from .worker_process import Worker, WorkerDied
 
 # What a job that is handed over or a stream that runs may take when the trainer ends.
 STOP_SECONDS = 30.0
@@ -109,7 +109,10 @@ def make_app(settings: Settings) -> FastAPI:
         turns = [
             {"job": turn.job.id, "step": turn.job.step, "nSteps": turn.resolved.n_steps} for turn in scheduler.active
         ]
-        memory = await worker.call("memory") if worker.is_up else None
+        memory = None
+        # The worker may die in this moment; that is the scheduler's to see to.
+        with contextlib.suppress(WorkerDied, BackendError):
+            memory = await worker.call("memory") if worker.is_up else None
         return {"worker": worker.description, "memory": memory, "turns": turns, "vllm": handover.status()}
 
     @app.get("/health/deep")
