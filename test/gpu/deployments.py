@@ -132,8 +132,13 @@ class Tandem(Deployment):
             settings["serving"]["enforceEager"] = True
         if self.arguments.max_model_len:
             settings["serving"]["maxModelLen"] = self.arguments.max_model_len
+        settings |= self.more_settings()
         lines = [f"  tandem:{name}: {json.dumps(value)}\n" for name, value in settings.items()]
         self.write(os.path.basename(self.settings_file), "config:\n" + "".join(lines))
+
+    def more_settings(self):
+        """What a kind of deployment adds."""
+        return {}
 
     def call(self, verb, *options, limit, log=None):
         """@returns exit status, the JSON document on standard output or None, seconds, the last line for people"""

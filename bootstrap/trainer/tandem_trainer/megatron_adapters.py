@@ -34,7 +34,7 @@ class Place:
     name: str
     hf_parent: str
     parts: dict[str, tuple[str, str]]
-    """By Hugging Face's name: Megatron-Bridge's name of the target, and the part's key in the wrapper, if it has any."""
+    """By Hugging Face's name: Megatron-Bridge's name of it, and the part's key in the wrapper, if it has any."""
 
 
 PLACES = (
