@@ -38,22 +38,13 @@ check() {
     'restart '*) needs_restart "vLLM: ${drift#restart }" ;;
     *) does_not_hold "vLLM: $drift; repair stops nothing" ;;
   esac
-  health="$(health_of "$port")"
+  health="$(unit_health "$unit" "$port")"
   [ "$health" = 200 ] || needs_restart "vLLM does not answer on port $port (health $health)"
 }
 
 # What repair will stop, and for how long: as long as the last start took.
 needs_restart() {
   does_not_hold "$1; repair starts vLLM, which answers nothing for about ${result_readySeconds:-60} s"
-}
-
-# HTTP status of /health on loopback, 000 when there is none. Hosts without curl have the runtime's Python.
-health_of() {
-  if command -v curl >/dev/null 2>&1; then
-    curl -s -o /dev/null -m 2 -w '%{http_code}' --noproxy '*' "http://127.0.0.1:$1/health" || :
-  else
-    "$(cat "$folder/python")" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" health "$1"
-  fi
 }
 
 apply() {
@@ -74,7 +65,7 @@ apply() {
       wait_until_ready
       return
     fi
-    if [ "$(health_of "$port")" = 200 ]; then
+    if [ "$(unit_health "$unit" "$port")" = 200 ]; then
       say "vLLM is running as asked for"
       rm -f "$folder"/*.next
       reinstall_definition

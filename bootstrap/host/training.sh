@@ -37,16 +37,8 @@ check() {
   drift="$(unit_drift "$unit")"
   [ -z "$drift" ] || does_not_hold "the trainer's unit: ${drift#restart }"
   # shellcheck disable=SC2154
-  health="$(health_of "$result_port")"
+  health="$(unit_health "$unit" "$result_port")"
   [ "$health" = 200 ] || does_not_hold "the trainer does not answer on port $result_port (health $health)"
-}
-
-health_of() {
-  if command -v curl >/dev/null 2>&1; then
-    curl -s -o /dev/null -m 2 -w '%{http_code}' --noproxy '*' "http://127.0.0.1:$1/health" || :
-  else
-    "$(cat "$folder/python")" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" health "$1"
-  fi
 }
 
 apply() {
@@ -63,7 +55,7 @@ apply() {
   unit_status "$unit"
   drift="$(unit_drift "$unit")"
   if [ "$unit_state" = running ] && [ "$unit_digest" = "$(cat "$folder/digest")" ] && [ "${drift#restart }" = "$drift" ] &&
-    [ -f "$folder/result.json" ] && [ "$(health_of "$port")" = 200 ]; then
+    [ -f "$folder/result.json" ] && [ "$(unit_health "$unit" "$port")" = 200 ]; then
     say "the trainer is running as asked for"
     rm -f "$folder"/*.next
     [ -z "$drift" ] || unit_reinstall "$unit" "$python"
@@ -111,7 +103,7 @@ start() {
 wait_until_ready() {
   # shellcheck disable=SC2154 # Read from the document.
   deadline=$(($(date +%s) + doc_startupSeconds))
-  until [ "$(health_of "$port")" = 200 ]; do
+  until [ "$(unit_health "$unit" "$port")" = 200 ]; do
     unit_status "$unit"
     case "$unit_state" in
       failed | waiting) give_up 36 "the trainer ended before it was ready" ;;

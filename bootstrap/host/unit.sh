@@ -132,3 +132,12 @@ unit_remove() {
   esac
   rm -rf "$folder"
 }
+
+# HTTP status of /health on loopback, 000 when there is none: unit_health UNIT PORT. Hosts without curl have the unit's Python.
+unit_health() {
+  if command -v curl >/dev/null 2>&1; then
+    curl -s -o /dev/null -m 2 -w '%{http_code}' --noproxy '*' "http://127.0.0.1:$2/health" || :
+  else
+    "$(cat "$(unit_dir "$1")/python")" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" health "$2"
+  fi
+}
