@@ -1,7 +1,7 @@
 #!/bin/sh
 # Stands for the docker command with its daemon, which can't be had here: it answers what Tandem asks docker, and runs "containers"
-# as processes that are no children of the command, as the daemon does. Written after docker's reference of 20.10 to 28; it was
-# never compared with a real daemon. Its daemon's state is the folder docker beside the folder that it is in. Every command
+# as processes that are no children of the command, as the daemon does. The same steps run with the real docker of Debian 12 (20.10)
+# in container-docker.slow.test.ts; its answers on GPUs, pulls and a missing daemon are after docker's reference, not compared. Its daemon's state is the folder docker beside the folder that it is in. Every command
 # line goes to the file argv there. Faults: files down (no daemon), no-pull; file toolkit: its daemon knows NVIDIA's runtime.
 set -u
 state="$(dirname "$0")/../docker"

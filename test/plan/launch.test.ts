@@ -78,6 +78,15 @@ describe("vLLM's command line on GPUs", () => {
     expect(warnings).toEqual([]);
   });
 
+  it("starts with the image's interpreter in a container, which reads the weights where they lie", () => {
+    const known = { engine: "/usr/bin/docker", kind: "docker", rootless: false, image: "sha256:1" } as const;
+    const options = ["--gpus=all"];
+    const container = { ...known, version: "28.0.4", reference: "vllm:1", digest: "", options, python: "python3" };
+    const launched = launch(planOf({}, host), host, { container });
+    expect(launched.argv.slice(0, 3)).toEqual(["python3", "-m", "vllm.entrypoints.openai.api_server"]);
+    expect(launched.container).toEqual({ ...known, options, device: "cuda", mounts: ["/models/m"] });
+  });
+
   it("asks for a fraction that clears vLLM's start check beside a trainer at its cap", () => {
     for (const serving of [0.3, 0.4, 0.7, 0.9]) {
       const plan = planOf({ model: "Qwen/Qwen3-0.6B", split: { serving }, tensorParallel: 2, replicas: 1 }, H100S(2));
