@@ -32,6 +32,7 @@ check() {
     container_is_there "$result_path" || does_not_hold "the image is gone, or $(cat "$result_path/engine") does not answer: $(cat "$result_path/image")"
     return
   fi
+  if [ -f "$TANDEM_STEP_DIR/looked-at" ] && [ "$(times_of_looked_at)" = "$(cat "$TANDEM_STEP_DIR/times")" ]; then return; fi
   found="$("$result_python" -c "$FIND_VLLM" 2>/dev/null)" || does_not_hold "vLLM can't be found by $result_python"
   # shellcheck disable=SC2154
   [ "${found%+*}" = "$result_vllmVersion" ] || does_not_hold "the runtime has vLLM $found, not $result_vllmVersion"
@@ -69,9 +70,38 @@ apply() {
     if [ "$doc_kind" = container ]; then finish_container; else finish_runtime; fi
   fi
   exec 7>&-
+  remember_times
   write_file "$TANDEM_STEP_DIR/result.json" <"$runtime/tandem-runtime.json"
   cat "$runtime/tandem-runtime.json"
 }
+
+# Where Python looks for vLLM and what it finds there. As long as none of it was touched its answer is the same, and check need
+# not start it, which takes a tenth of a second.
+LOOKED_AT='
+import importlib.metadata, importlib.util, os, sys
+found = [sys.executable, os.path.realpath(sys.executable), sys.prefix + "/pyvenv.cfg", importlib.util.find_spec("vllm").origin]
+for entry in sys.path:
+    found.append(entry)
+    if entry and os.path.isdir(entry):
+        found += [entry + "/" + name for name in sorted(os.listdir(entry)) if name.endswith((".pth", ".egg-link"))]
+        vllm = [name for name in os.listdir(entry) if name.lower().startswith("vllm") and name.endswith("-info")]
+        found += [path for name in vllm for path in (entry + "/" + name, entry + "/" + name + "/METADATA")]
+print("\n".join(path for path in found if path and os.path.exists(path)))'
+
+remember_times() {
+  rm -f "$TANDEM_STEP_DIR/looked-at" "$TANDEM_STEP_DIR/times"
+  if [ "$doc_kind" = container ]; then return; fi
+  eval "$(json_assignments stamp_ <"$runtime/tandem-runtime.json")"
+  # shellcheck disable=SC2154 # Read from the stamp.
+  "$stamp_python" -c "$LOOKED_AT" 2>/dev/null | write_file "$TANDEM_STEP_DIR/looked-at"
+  # Asked once more after the times were taken: a change between the two would go unseen.
+  times_of_looked_at | write_file "$TANDEM_STEP_DIR/times"
+  found="$("$stamp_python" -c "$FIND_VLLM" 2>/dev/null || :)"
+  # shellcheck disable=SC2154 # Read from the stamp.
+  if [ "${found%+*}" != "$stamp_vllmVersion" ]; then rm -f "$TANDEM_STEP_DIR/looked-at"; fi
+}
+
+times_of_looked_at() { tr '\n' '\000' <"$TANDEM_STEP_DIR/looked-at" | xargs -0 -r stat -L -c '%n %i %s %y %z' 2>&1; }
 
 is_usable() {
   if [ "$doc_kind" = container ]; then container_is_there "$runtime"; else python_runs; fi
