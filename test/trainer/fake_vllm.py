@@ -71,7 +71,7 @@ class FakeVllm:
             config = json.loads((path / "adapter_config.json").read_text())
             (path / "adapter_model.safetensors").read_bytes()
         except OSError:
-            return 404, error(f"Loading lora {name} failed: No adapter found for {path}", "NotFoundError", 404)
+            return 404, error(f"Loading lora {name} failed: No adapter found for <path>", "NotFoundError", 404)
         if config["r"] > self.max_rank:
             text = f"LoRA rank {config['r']} is greater than max_lora_rank {self.max_rank}."
             return 500, error(text, "InternalServerError", 500)
