@@ -20,7 +20,13 @@ interface Measured {
   readonly repairSeconds: number;
 }
 
+/** Takes away what is being measured; asked to end, the bench leaves neither hosts nor folders. */
+let cleanUp: () => Promise<void> = () => Promise.resolve();
+
 async function main(): Promise<void> {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => void cleanUp().finally(() => process.exit(130)));
+  }
   const counts = process.argv.slice(2).map(Number);
   for (const count of counts.length === 0 ? [8] : counts) {
     const measured: Measured[] = [];
@@ -31,6 +37,10 @@ async function main(): Promise<void> {
 
 async function measure(name: string, tool: Tool, count: number): Promise<Measured> {
   let fleet: Fleet | undefined;
+  cleanUp = async () => {
+    await fleet?.close();
+    tool.remove();
+  };
   try {
     const names = Array.from({ length: count }, (_, index) => `b${index + 1}`);
     fleet = await startHosts(names, { diskGiB: 8, mounts: { [SUPPLIES_ON_HOST]: tool.supplies } });
@@ -53,8 +63,8 @@ async function measure(name: string, tool: Tool, count: number): Promise<Measure
     const noOpSeconds = noOps.toSorted((one, other) => one - other)[Math.floor(NO_OP_RUNS / 2)] ?? Number.NaN;
     return { name, firstSeconds: first.seconds, noOpSeconds, noOpRuns: noOps, repairSeconds };
   } finally {
-    await fleet?.close();
-    tool.remove();
+    await cleanUp();
+    cleanUp = () => Promise.resolve();
   }
 }
 
