@@ -129,6 +129,7 @@ undo() {
   if [ -d "$folder" ]; then
     say "stopping the trainer"
     unit_stop "$unit" || die 33 "the trainer could not be stopped: $(unit_processes "$unit")"
+    if [ -f "$folder/unit.json" ]; then "$(cat "$folder/python")" -ESsB "$TANDEM_SCRIPTS_DIR/training_unload.py" "$folder" "$adapters" || :; fi
     unit_remove "$unit"
   fi
   rm -rf "$state" "$adapters"
