@@ -1,5 +1,6 @@
-"""Has vLLM forget the adapters that the trainer gave it, before their files go: a vLLM that reads one again and does not find it
-ends as a whole (seen with 0.32.0).
+"""Has vLLM forget the adapters that the trainer gave it, before their files go.
+
+A vLLM that reads one again and does not find it ends as a whole (seen with 0.32.0).
 
 Usage: training_unload.py UNIT_FOLDER ADAPTERS_FOLDER. Never fails: a vLLM that does not answer reads nothing.
 Standard library only, Python 3.9 or newer.

@@ -12,16 +12,27 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ANSWER = "The capital of France is Paris."
 # The options that Tandem looks for; the real list has some three hundred.
-OPTIONS = (
-    "--model --served-model-name --host --port --dtype --max-model-len --tensor-parallel-size --data-parallel-size "
-    "--pipeline-parallel-size --kv-cache-memory-bytes --gpu-memory-utilization --max-loras --max-lora-rank "
-    "--max-num-seqs"
-).split()
-SWITCHES = "--enable-lora --enforce-eager --trust-remote-code --disable-custom-all-reduce".split()
+OPTIONS = [
+    "--model",
+    "--served-model-name",
+    "--host",
+    "--port",
+    "--dtype",
+    "--max-model-len",
+    "--tensor-parallel-size",
+    "--data-parallel-size",
+    "--pipeline-parallel-size",
+    "--kv-cache-memory-bytes",
+    "--gpu-memory-utilization",
+    "--max-loras",
+    "--max-lora-rank",
+    "--max-num-seqs",
+]
+SWITCHES = ["--enable-lora", "--enforce-eager", "--trust-remote-code", "--disable-custom-all-reduce"]
 # A failure of this host alone, where the settings are those of all.
 FAILURE = Path("/run/fake-vllm-fail")
 CLOSED = ("/v1", "/v2", "/inference", "/cohere")
@@ -59,11 +70,11 @@ def kv_cache_tokens(arguments: dict[str, Any]) -> int:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    arguments: dict[str, Any] = {}
+    arguments: ClassVar[dict[str, Any]] = {}
     tokens = 0
 
     def log_message(self, format: str, *args: Any) -> None:
-        log("(APIServer pid=%d) " % os.getpid(), format % args)
+        log(f"(APIServer pid={os.getpid()}) ", format % args)
 
     def answer(self, status: int, body: Any, kind: str = "application/json") -> None:
         data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -149,7 +160,7 @@ def main() -> None:
         log(f"(EngineCore_DP0 pid={engines[0].pid}) ", f"CPU KV cache size: {Handler.tokens:,} tokens")
         server = ThreadingHTTPServer((arguments["host"], int(arguments["port"])), Handler)
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-        print("(APIServer pid=%d) INFO:     Application startup complete." % os.getpid(), flush=True)
+        print(f"(APIServer pid={os.getpid()}) INFO:     Application startup complete.", flush=True)
         server.serve_forever(0.05)
     for engine in engines:
         engine.terminate()
