@@ -4,5 +4,5 @@ set -eu
 cd "$(dirname "$0")/.."
 
 ruff="$(sh scripts/tool.sh ruff)"
-"$ruff" check --quiet --no-cache bench bootstrap test
-"$ruff" format --quiet --check --no-cache bench bootstrap test
+"$ruff" check --quiet --no-cache bench bootstrap examples test
+"$ruff" format --quiet --check --no-cache bench bootstrap examples test
