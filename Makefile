@@ -15,7 +15,7 @@ help:
 	@echo "make check   linters, formatter, type check, dead code: seconds"
 	@echo "make unit    the fast tests: about a minute"
 	@echo "make test    everything: check, fast tests, real engine, real model"
-	@echo "make bench   what Tandem itself costs beyond vLLM and Pulumi, and beside Ansible and pyinfra"
+	@echo "make bench   what Tandem itself costs beyond vLLM and Pulumi, what training costs serving, and beside Ansible and pyinfra"
 	@echo "make format  format the sources and fix what the linters can"
 	@echo "make clean   remove what was built here"
 
@@ -59,6 +59,7 @@ test: check
 
 bench: build
 	@$(NODE22) --import tsx scripts/bench.ts
+	@$(NODE22) --import tsx scripts/bench-training.ts
 	@$(MAKE) --no-print-directory bench-hosts
 
 # Only the part on test hosts, which needs root.

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
@@ -15,8 +15,10 @@ const POLL_MILLISECONDS = 50;
 /** A stack of the bench's own: state and settings in a temporary folder, the `local` preset on a free port. */
 export interface BenchStack {
   readonly folder: string;
-  /** Runs `tandem`; returns its wall time in seconds. */
-  tandem(command: "up" | "destroy"): Promise<number>;
+  /** Runs `tandem`, with variables of the guide as overrides; returns its wall time in seconds. */
+  tandem(command: "up" | "destroy", overrides?: Readonly<Record<string, string>>): Promise<number>;
+  /** One output by its name, e.g. `endpoints.baseUrl`. */
+  output(name: string): string;
   /** Wall time of vLLM itself, seconds: from the start of its process to the first 200 of /health; follows an `up`. */
   watchStart(): { stop(): number | undefined };
   remove(): void;
@@ -30,10 +32,15 @@ export async function openBenchStack(): Promise<BenchStack> {
   const environment = { ...process.env, TANDEM_HOME: path.join(folder, "home") };
   return {
     folder,
-    tandem: (command) => {
+    tandem: (command, overrides) => {
       const flags = command === "up" ? ["--env", settings, "--port", String(port)] : ["--env", STACK];
-      return timed(path.join(root, "bin/tandem"), [command, "--yes", ...flags], environment);
+      return timed(path.join(root, "bin/tandem"), [command, "--yes", ...flags], { ...environment, ...overrides });
     },
+    output: (name) =>
+      execFileSync(path.join(root, "bin/tandem"), ["outputs", "--env", STACK, name], {
+        env: environment,
+        encoding: "utf8",
+      }).trim(),
     watchStart: () => watchStart(port),
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
