@@ -129,6 +129,8 @@ class MegatronBackend:
         from .megatron_adapters import Adapter
 
         self._drop(job)
+        # Otherwise the new adapter would be put around another job's instead of the base model.
+        self._deactivate()
         try:
             adapter = Adapter(self._layers, config, self._ranks.size, self._ranks.rank)
         except RuntimeError as error:
@@ -141,11 +143,15 @@ class MegatronBackend:
     def _activate(self, job: str) -> Any:
         adapter = self._adapters[job]
         if self._in_place is not adapter:
-            if self._in_place:
-                self._in_place.take_away()
+            self._deactivate()
             adapter.put_in_place()
             self._in_place = adapter
         return adapter
+
+    def _deactivate(self) -> None:
+        if self._in_place:
+            self._in_place.take_away()
+            self._in_place = None
 
     def _step(self, job: str, batch: Batch, learning_rate: float) -> dict[str, Any]:
         adapter = self._activate(job)
@@ -252,8 +258,7 @@ class MegatronBackend:
     def _drop(self, job: str) -> dict[str, Any]:
         adapter = self._adapters.pop(job, None)
         if adapter and adapter is self._in_place:
-            adapter.take_away()
-            self._in_place = None
+            self._deactivate()
         adapter = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -100,6 +100,7 @@ class Adapter:
                 if base is None:
                     named = ", ".join(sorted(set(place.parts) & set(self.config.targets)))
                     raise BackendError("invalid", f"targets — got {named} — layer {index} has experts instead")
+                assert not hasattr(base, "to_wrap"), "an adapter is in place"
                 wrapper = self.lora.transform(base, place.name, f"decoder.layers.{index}.{place.parent}")
                 for target, (_, key) in place.parts.items():
                     part = getattr(wrapper.adapter, key) if key else wrapper.adapter
