@@ -9,7 +9,10 @@ import { answerOf } from "../host/host";
 import { Client, lineNumbers } from "./ssh-workbench";
 
 let client: Client;
-vi.mock("../../bootstrap/runner/package-root", () => ({ hostScriptsDirectory: () => client.scripts }));
+vi.mock("../../bootstrap/runner/package-root", async (original) => ({
+  ...(await original<object>()),
+  hostScriptsDirectory: () => client.scripts,
+}));
 
 let fleet: Fleet;
 let host: TestHost;

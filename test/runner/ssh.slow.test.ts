@@ -11,7 +11,10 @@ import { describeOnHosts, startHosts, type Fleet, type TestHost } from "../fixtu
 import { Client, processTexts } from "./ssh-workbench";
 
 let client: Client;
-vi.mock("../../bootstrap/runner/package-root", () => ({ hostScriptsDirectory: () => client.scripts }));
+vi.mock("../../bootstrap/runner/package-root", async (original) => ({
+  ...(await original<object>()),
+  hostScriptsDirectory: () => client.scripts,
+}));
 
 let fleet: Fleet;
 let host: TestHost;
