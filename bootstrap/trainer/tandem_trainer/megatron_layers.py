@@ -72,7 +72,7 @@ class FusedAttention(nn.Module):
     def forward(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any = None, **_: Any
     ) -> torch.Tensor:
-        """Each [sequence, batch, heads, head size], keys and values maybe of fewer; answers [sequence, batch, x]."""
+        """Each [sequence, batch, heads, head size], keys and values maybe of fewer; the result is as wide."""
         assert not self._dropout, "attention dropout is not supported"
         q, k, v = (each.permute(1, 2, 0, 3) for each in (query, key, value))
         grouped = q.shape[1] != k.shape[1]
