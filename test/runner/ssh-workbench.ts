@@ -58,7 +58,7 @@ export class Client {
   copyPackage(): string {
     const source = path.resolve(__dirname, "../..");
     const copy = mkdtempSync(path.join(this.root, "package-"));
-    for (const name of ["package.json", "tsconfig.json", "plan", "bootstrap/runner"]) {
+    for (const name of ["package.json", "tsconfig.json", "plan", "bootstrap/runner", "bootstrap/trainer"]) {
       cpSync(path.join(source, name), path.join(copy, name), { recursive: true });
     }
     cpSync(this.scripts, path.join(copy, "bootstrap/host"), { recursive: true });
