@@ -1,4 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
+import { statSync } from "node:fs";
+import { hostScriptsDirectory } from "./package-root";
 import type { Connection } from "./ssh-connection";
 import { sshArguments, sshEnvironment } from "./ssh-config";
 import { sshMissing } from "./ssh-errors";
@@ -42,16 +44,17 @@ export function runSession(connection: Connection, call: HostCall, placing: Plac
   return endOf(child, mark, call);
 }
 
-let ofThisRun: HostScripts | undefined;
+let known: { readonly scripts: HostScripts; readonly changedAtMs: number } | undefined;
 
-/** Read and packed once: a run that asks eight hosts would do so eight times. */
+/** Read and packed once, unless their folder changes: a run that asks eight hosts would do so eight times. */
 function scriptsOfThisRun(): HostScripts {
-  if (ofThisRun === undefined) {
+  const changedAtMs = statSync(hostScriptsDirectory()).mtimeMs;
+  if (known?.changedAtMs !== changedAtMs) {
     const found = hostScripts();
     let packed: Buffer | undefined;
-    ofThisRun = { ...found, archive: () => (packed ??= found.archive()) };
+    known = { changedAtMs, scripts: { ...found, archive: () => (packed ??= found.archive()) } };
   }
-  return ofThisRun;
+  return known.scripts;
 }
 
 function endOf(child: ChildProcess, mark: string, call: HostCall): Promise<SessionEnd> {
