@@ -6,6 +6,7 @@ Standard library only, Python 3.9 or newer.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -53,9 +54,10 @@ def unpack(archive: Path, models: Path) -> tuple[Path, Path]:
         except Unsafe as error:
             fail(EXIT_NOT_A_MODEL, f"model — refusing the archive {archive}: {error}")
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            status = EXIT_NO_DISK if getattr(error, "errno", None) == 28 else EXIT_NOT_A_MODEL
-            allowed = "tar (gzip, bzip2, xz, zstd) or zip"
-            fail(status, f"model — the archive {archive} can't be unpacked: {error} — allowed: {allowed}")
+            what = f"model — the archive {archive} can't be unpacked: {error}"
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                fail(EXIT_NO_DISK, f"{what} — fix: free some space for {models}, or set XDG_CACHE_HOME")
+            fail(EXIT_NOT_A_MODEL, f"{what} — allowed: tar (gzip, bzip2, xz, zstd) or zip")
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return _model_folder(folder), where

@@ -13,9 +13,17 @@ GRACE_SECONDS=5
 # Written last: whoever attaches looks for it when the work is gone.
 finish() {
   end_marked "$GRACE_SECONDS" "TANDEM_WORK=$TANDEM_RUN_DIR" || :
+  rm -f "$TANDEM_RUN_DIR/reserve"
+  [ "$1" -eq 0 ] || tell_full_disk
   if [ "$1" -eq 0 ]; then remember_success; fi
   echo "$1" | write_file "$TANDEM_RUN_DIR/exit"
   exit "$1"
+}
+
+# What a step says on a full disk finds no room in its log; only the reserve that was just given back has some.
+tell_full_disk() {
+  full="$(df -Pk "$TANDEM_RUN_DIR" 2>/dev/null | awk 'NR == 2 && $4 < 64 { print $6 }')"
+  [ -z "$full" ] || note "No space left on device: the disk at $full is full — fix: free some space there, then run it again"
 }
 
 # Here and not in the client, which may be dead by now.

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Sourced by work.sh: one step's folder and its work. A step's folder holds
 #   lock       held while somebody decides what to start       work.lock  held by the running work itself
-#   runs/<id>  one work: log, result, exit, digest, token, pid, and calls: ids of the client's calls that began or joined it
+#   runs/<id>  one work: log, result, exit, digest, token, pid, reserve, and calls: ids of the client's calls that began or joined it
 #   current    id of the newest
 #   values, request.json, token, state, sequence                of the last apply
 #   files      for the step's own use ($TANDEM_STEP_DIR)
@@ -114,6 +114,8 @@ begin() {
   printf '%s' "$digest" >"$run_dir/digest"
   printf '%s\n' "${TANDEM_CALL:-}" >"$run_dir/calls"
   : >"$run_dir/log"
+  # Given back at the end, so that a work can say how it ended when the disk is full by then.
+  head -c 16384 /dev/zero >"$run_dir/reserve"
   if [ "$1" = apply ]; then
     printf '%s\n' "$assignments" | write_file "$step_dir/values"
     printf '%s\n' "$document" | write_file "$step_dir/request.json"
