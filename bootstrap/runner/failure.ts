@@ -36,7 +36,8 @@ export async function explainingFailure(
 function asStepError({ step, target }: StepRequest, error: unknown): StepError {
   if (error instanceof StepError) return error;
   const message = error instanceof Error ? error.message : String(error);
-  const known = findKnownCause(message);
+  // What could not be reached was explained where that was noticed.
+  const known = message.includes(" — fix: ") ? undefined : findKnownCause(message);
   return new StepError(
     step,
     [`${step} failed on ${describeTarget(target)}: ${message}`, ...(known === undefined ? [] : told(known))].join("\n"),

@@ -6,6 +6,12 @@ import { STEP_NAMES, type HostTarget, type StepCheck } from "./request";
 /** Name of a host that is given up: a step that is taken back there succeeds without asking it. Set by `tandem destroy --abandon`. */
 export const ABANDON_VARIABLE = "TANDEM_ABANDON";
 
+/**
+ * Names of hosts, with blanks between, on which everything was taken back already: a step that is taken back there succeeds without asking
+ * it, for the state may hold an address that the host no longer has. Set by `tandem destroy`.
+ */
+export const SWEPT_VARIABLE = "TANDEM_SWEPT";
+
 const stepCheckSchema = z.object({
   step: z.enum(STEP_NAMES),
   holds: z.boolean(),

@@ -95,9 +95,9 @@ function hypotheticalHosts(settings: Settings): HostFacts[] {
   return [hypotheticalHost({ gpus, gpuType: settings.gpuType })];
 }
 
-/** Every problem of every host; a host is named where there are several. */
+/** Every problem of every host, which is named unless it is this machine alone. */
 function doesNotFit(planned: readonly { readonly host: Host; readonly result: PlanResult }[]): ProblemsError {
-  const isAlone = planned.length === 1;
+  const isAlone = planned.length === 1 && planned[0]?.host.target.kind === "local";
   const problems: Problem[] = [];
   const works: string[] = [];
   for (const { host, result } of planned) {

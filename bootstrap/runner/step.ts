@@ -1,6 +1,6 @@
 import { hostname, userInfo } from "node:os";
 import { findKnownCause } from "./causes";
-import { ABANDON_VARIABLE, describeTarget, keepCache } from "./host";
+import { ABANDON_VARIABLE, describeTarget, keepCache, SWEPT_VARIABLE } from "./host";
 import { redactor } from "./redact";
 import { rebootHost } from "./ssh-reboot";
 import { callTarget, type HostAnswer } from "./transport";
@@ -55,6 +55,10 @@ export async function undoStep(request: StepRequest, { onProgress }: StepOptions
   const { target } = request;
   if (target.kind !== "local" && process.env[ABANDON_VARIABLE] === target.name) {
     onProgress(`${target.name} is given up: ${request.step} stays there`);
+    return;
+  }
+  if (target.kind !== "local" && (process.env[SWEPT_VARIABLE] ?? "").split(" ").includes(target.name)) {
+    onProgress(`${request.step} was taken back on ${target.name}`);
     return;
   }
   const argv = request.step === "lease" ? ["sweep"] : ["undo", request.step];

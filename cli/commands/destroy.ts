@@ -1,7 +1,13 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { ABANDON_VARIABLE, KEEP_CACHE_VARIABLE, readChecks, sweepHost } from "../../bootstrap/runner/host";
+import {
+  ABANDON_VARIABLE,
+  KEEP_CACHE_VARIABLE,
+  readChecks,
+  SWEPT_VARIABLE,
+  sweepHost,
+} from "../../bootstrap/runner/host";
 import type { HostTarget } from "../../bootstrap/runner/request";
 import { targetName } from "../../bootstrap/runner/targets";
 import { forgetStack, stackExists } from "../backend";
@@ -112,6 +118,7 @@ async function destroyStack(session: Session, targets: readonly HostTarget[]): P
     const place = targets.length === 1 ? "the host itself" : "the hosts themselves";
     console.say(`${error.message}\ntaking it back on ${place}, whatever the state says`);
     await sweepHosts(session, targets);
+    process.env[SWEPT_VARIABLE] = targets.map(targetName).join(" ");
     await runOperation("destroy", { ...opened, interruption, console });
   }
   await removeStack(opened, environment.name);
