@@ -14,11 +14,13 @@ const ADDED = [
 ];
 
 let host: TestHost;
+let vllm: string;
 let python: string;
 
 beforeAll(async () => {
   host = new TestHost({}, { TANDEM_CACHE_DIR: SHARED_CACHE });
-  python = megatronPython((await applyRuntime(host)).python);
+  vllm = (await applyRuntime(host)).python;
+  python = megatronPython(vllm);
 });
 afterAll(() => host.close());
 
@@ -48,11 +50,14 @@ function megatronPython(runtime: string): string {
 }
 
 describe("Megatron-Bridge on the CPU", () => {
-  it("trains as transformers and PEFT do, with one rank and with two", { timeout: 900_000 }, async () => {
+  it.each([
+    ["trains as transformers and PEFT do, with one rank and with two", "test_megatron.py", 9],
+    ["gives adapters that vLLM serves", "test_megatron_vllm.py", 1],
+  ])("%s", { timeout: 900_000 }, async (_, file, tests) => {
     const folder = mkdtempSync(path.join(host.root, "pytest-"));
     const argv = ["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", path.join(folder, "tmp")];
-    const running = spawn(python, [...argv, path.join(__dirname, "megatron_cpu/test_megatron.py")], {
-      env: { ...process.env, HF_HUB_OFFLINE: "1", TMPDIR: folder },
+    const running = spawn(python, [...argv, path.join(__dirname, "megatron_cpu", file)], {
+      env: { ...process.env, TANDEM_TEST_VLLM: vllm, HF_HUB_OFFLINE: "1", TMPDIR: folder },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let output = "";
@@ -61,6 +66,6 @@ describe("Megatron-Bridge on the CPU", () => {
     const code = await new Promise<number | null>((resolve) => running.once("close", resolve));
     rmSync(folder, { recursive: true, force: true });
     expect(code, output.slice(-12_000)).toBe(0);
-    expect(output).toMatch(/9 passed/);
+    expect(output).toContain(`${tests} passed`);
   });
 });
