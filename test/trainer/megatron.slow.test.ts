@@ -53,10 +53,11 @@ function megatronPython(runtime: string): string {
 const isLong = process.env["TANDEM_TEST_LONG"] === "1";
 
 describe("Megatron-Bridge on the CPU", () => {
-  it.each([
+  const files: [string, string, number][] = [
     ["trains as transformers and PEFT do, with one rank and with two", "test_megatron.py", 9],
-    ...(isLong ? ([["gives adapters that vLLM serves", "test_megatron_vllm.py", 1]] as const) : []),
-  ])("%s", { timeout: 900_000 }, async (_, file, tests) => {
+  ];
+  if (isLong) files.push(["gives adapters that vLLM serves", "test_megatron_vllm.py", 1]);
+  it.each(files)("%s", { timeout: 900_000 }, async (_, file, tests) => {
     const folder = mkdtempSync(path.join(host.root, "pytest-"));
     const argv = ["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", path.join(folder, "tmp")];
     const running = spawn(python, [...argv, path.join(__dirname, "megatron_cpu", file)], {
