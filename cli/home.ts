@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
-import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { stateFolder } from "../bootstrap/runner/state-folder";
 import { CommandError, EXIT } from "./exit";
 
 /** Where `tandem` keeps what it knows on the user's machine. Nothing of it lies in the package's own folder. */
@@ -42,17 +42,11 @@ export function openHome(environment: NodeJS.ProcessEnv = process.env): Home {
 /** The folder without making it. */
 export function homeFolder(environment: NodeJS.ProcessEnv = process.env): string {
   const chosen = environment["TANDEM_HOME"];
-  if (chosen !== undefined && chosen !== "") {
-    if (!isAbsolute(chosen)) {
-      throw new CommandError(
-        `TANDEM_HOME: not an absolute path — got ${chosen} — fix: TANDEM_HOME=$PWD/${chosen}`,
-        EXIT.usage,
-      );
-    }
-    return chosen;
+  if (chosen !== undefined && chosen !== "" && !isAbsolute(chosen)) {
+    throw new CommandError(
+      `TANDEM_HOME: not an absolute path — got ${chosen} — fix: TANDEM_HOME=$PWD/${chosen}`,
+      EXIT.usage,
+    );
   }
-  const state = environment["XDG_STATE_HOME"];
-  // The XDG specification tells programs to ignore a relative path here.
-  const base = state !== undefined && isAbsolute(state) ? state : join(homedir(), ".local", "state");
-  return join(base, "tandem");
+  return stateFolder(environment);
 }

@@ -3,6 +3,7 @@ import { PROOF_TIMEOUT_SECONDS, proofDocument } from "../../bootstrap/runner/pro
 import type { HostTarget, StepCheck, StepRequest } from "../../bootstrap/runner/request";
 import { applyStep } from "../../bootstrap/runner/step";
 import { targetName } from "../../bootstrap/runner/targets";
+import { healthOf } from "../../stacks/build-outputs";
 import { compareProof, type Check } from "../../plan/compare";
 import type { Plan } from "../../plan/plan";
 import type { Proof } from "../../plan/proof";
@@ -45,7 +46,7 @@ export async function status(
   const checks = checked.flatMap(({ host, checks }) =>
     checks.map((check) => (targets.length === 1 ? check : { ...check, name: `${host.name}: ${check.name}` })),
   );
-  const health = worst(checks);
+  const health = healthOf(checks);
   const lines = [
     `${servedModelName}: ${describeHealth(health, process.stdout)}`,
     ...renderChecks(checks, process.stdout),
@@ -144,9 +145,4 @@ function toCheck({ step, holds, reason }: StepCheck): Check {
     status: holds ? "pass" : "fail",
     detail: holds ? "as it was applied" : (reason ?? "does not hold"),
   };
-}
-
-function worst(checks: readonly Check[]): "healthy" | "degraded" | "failed" {
-  if (checks.some(({ status }) => status === "fail")) return "failed";
-  return checks.some(({ status }) => status === "warn") ? "degraded" : "healthy";
 }
