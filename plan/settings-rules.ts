@@ -1,11 +1,12 @@
 import { ADAPTER_RANKS } from "./adapter-ranks";
+import { ec2Problems } from "./ec2-ladder";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
 import { sameNames, sshHosts } from "./ssh-hosts";
 
 /** Problems between settings that are each right on their own. Each rule looks at valid settings and says nothing or one thing. */
 export function crossProblems(settings: Settings): readonly Problem[] {
-  return RULES.flatMap((rule) => rule(settings) ?? []);
+  return [...RULES.flatMap((rule) => rule(settings) ?? []), ...ec2Problems(settings)];
 }
 
 const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
@@ -84,7 +85,7 @@ const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
           fix: `write them as objects with a \`name\` of their own`,
         };
   },
-  (settings) => missingBlock(settings, "ec2", settings.ec2 === undefined, "ec2.region and ec2.instanceType"),
+  (settings) => missingBlock(settings, "ec2", settings.ec2 === undefined, "ec2.region, and `ec2.instanceTypes` or a wish such as `gpus: 4`"),
 ];
 
 function missingBlock(

@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { ADAPTER_RANKS } from "./adapter-ranks";
+import { ec2Settings } from "./settings-ec2";
 import { servingSettings, trainingSettings } from "./settings-services";
-import { ec2Settings, kubernetesSettings, sshSettings } from "./settings-targets";
+import { kubernetesSettings, sshSettings } from "./settings-targets";
 import { setting } from "./setting";
 import { SPLIT_PRESETS } from "./split-presets";
 
@@ -118,7 +119,7 @@ export const settingsSchema = z.strictObject({
     secret: true,
   }),
   target: setting(z.enum(["local", "ssh", "ec2", "kubernetes"]).default("local"), {
-    doc: "Where to serve: this machine, a machine reached by SSH, a new EC2 instance, or a Kubernetes cluster.",
+    doc: "Where to serve: this machine, a machine reached by SSH, new EC2 instances, or a Kubernetes cluster.",
     allowed: "local, ssh, ec2 or kubernetes",
     example: "local",
   }),
@@ -243,12 +244,12 @@ export const settingsSchema = z.strictObject({
     },
   ),
   maxPricePerHourUsd: setting(z.number().positive().optional(), {
-    doc: "The highest price of a rented machine in US dollars an hour.",
+    doc: "The highest price of all rented machines together in US dollars an hour. What costs more is not tried, and AWS is told this limit too.",
     allowed: "a number above 0",
     example: 12.5,
   }),
   budgetUsd: setting(z.number().positive().optional(), {
-    doc: "The most that the stack may cost in US dollars until it ends; shortens `ttl` where needed.",
+    doc: "The most that the stack may cost in US dollars until it ends. Without `ttl` it says when that is; with one that costs more, nothing is made.",
     allowed: "a number above 0",
     example: 50,
   }),

@@ -84,22 +84,6 @@ export const sshSettings = z
   })
   .optional();
 
-/** Settings of `target: ec2`. */
-export const ec2Settings = z
-  .strictObject({
-    region: setting(z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d$/), {
-      doc: "Region of the instance.",
-      allowed: "a region's name",
-      example: "us-east-1",
-    }),
-    instanceType: setting(z.string().regex(/^[a-z0-9-]+\.[a-z0-9-]+$/), {
-      doc: "Type of the instance; one with NVIDIA GPUs.",
-      allowed: "an instance type",
-      example: "g6.12xlarge",
-    }),
-  })
-  .optional();
-
 /** Settings of `target: kubernetes`. */
 export const kubernetesSettings = z
   .strictObject({

@@ -1,0 +1,121 @@
+import type { HostFacts } from "./facts";
+import { findGpuType, hypotheticalHost, type GpuType } from "./gpu-types";
+
+/** One EC2 instance type with NVIDIA GPUs, as far as choosing and planning need to know it. */
+export interface InstanceType {
+  /** e.g. `g6.12xlarge`. */
+  readonly name: string;
+  readonly gpus: number;
+  /** A name of the catalogue of GPUs, e.g. `l4-24gb`. */
+  readonly gpuType: string;
+  readonly vcpus: number;
+  readonly memoryGiB: number;
+  /** Whether it can have Elastic Fabric Adapter interfaces. */
+  readonly efa: boolean;
+  /** Whether its GPUs reach each other by NVLink. */
+  readonly nvlink: boolean;
+  /** On demand, Linux, us-east-1, in US dollars an hour. Approximate: see `CATALOGUE_SOURCE`. */
+  readonly approximatePriceUsd: number;
+}
+
+/** Where the catalogue's facts come from; shown wherever a price is. */
+export const CATALOGUE_SOURCE = {
+  shapes: "AWS's pages of instance types for accelerated computing, and its list of types with EFA, November 2025",
+  prices: "AWS's list prices for Linux on demand in us-east-1, November 2025",
+  caveat:
+    "approximate: other regions cost up to half as much again, spot costs less; disks, addresses and traffic come on top",
+} as const;
+
+type Row = readonly [size: string, gpus: number, vcpus: number, memoryGiB: number, priceUsd: number];
+
+/** Of these families, all sizes from 8xlarge on have EFA. */
+const EFA_SIZE = /\.(8|12|16|24|48)xlarge$/;
+
+function family(name: string, gpuType: string, nvlink: boolean, rows: readonly Row[]): InstanceType[] {
+  return rows.map(([size, gpus, vcpus, memoryGiB, approximatePriceUsd]) => {
+    const full = `${name}.${size}`;
+    return {
+      name: full,
+      gpus,
+      gpuType,
+      vcpus,
+      memoryGiB,
+      efa: nvlink || EFA_SIZE.test(full),
+      nvlink: nvlink && gpus > 1,
+      approximatePriceUsd,
+    };
+  });
+}
+
+/** The catalogue: types with NVIDIA GPUs that the runtimes support. */
+export const INSTANCE_TYPES: readonly InstanceType[] = [
+  ...family("g5", "a10g-24gb", false, [
+    ["xlarge", 1, 4, 16, 1.006],
+    ["2xlarge", 1, 8, 32, 1.212],
+    ["4xlarge", 1, 16, 64, 1.624],
+    ["8xlarge", 1, 32, 128, 2.448],
+    ["16xlarge", 1, 64, 256, 4.096],
+    ["12xlarge", 4, 48, 192, 5.672],
+    ["24xlarge", 4, 96, 384, 8.144],
+    ["48xlarge", 8, 192, 768, 16.288],
+  ]),
+  ...family("g6", "l4-24gb", false, [
+    ["xlarge", 1, 4, 16, 0.805],
+    ["2xlarge", 1, 8, 32, 0.978],
+    ["4xlarge", 1, 16, 64, 1.323],
+    ["8xlarge", 1, 32, 128, 2.014],
+    ["16xlarge", 1, 64, 256, 3.397],
+    ["12xlarge", 4, 48, 192, 4.602],
+    ["24xlarge", 4, 96, 384, 6.675],
+    ["48xlarge", 8, 192, 768, 13.35],
+  ]),
+  ...family("g6e", "l40s-48gb", false, [
+    ["xlarge", 1, 4, 32, 1.861],
+    ["2xlarge", 1, 8, 64, 2.242],
+    ["4xlarge", 1, 16, 128, 3.004],
+    ["8xlarge", 1, 32, 256, 4.529],
+    ["16xlarge", 1, 64, 512, 7.577],
+    ["12xlarge", 4, 48, 384, 10.493],
+    ["24xlarge", 4, 96, 768, 15.066],
+    ["48xlarge", 8, 192, 1536, 30.131],
+  ]),
+  ...family("p4d", "a100-40gb", true, [["24xlarge", 8, 96, 1152, 21.958]]),
+  ...family("p4de", "a100-80gb", true, [["24xlarge", 8, 96, 1152, 27.447]]),
+  ...family("p5", "h100-80gb", true, [
+    ["4xlarge", 1, 16, 256, 6.88],
+    ["48xlarge", 8, 192, 2048, 55.04],
+  ]),
+  ...family("p5en", "h200-141gb", true, [["48xlarge", 8, 192, 2048, 63.296]]),
+  ...family("p6-b200", "b200-180gb", true, [["48xlarge", 8, 192, 2048, 113.933]]),
+];
+
+export function findInstanceType(name: string): InstanceType | undefined {
+  return INSTANCE_TYPES.find((candidate) => candidate.name === name);
+}
+
+/** Memory that one GPU of a type is sold with, in GB: `l4-24gb` has 24, of which `nvidia-smi` shows 22.5 GiB. */
+export function nominalGpuMemoryGb(type: InstanceType): number {
+  return Number(/-(\d+)gb$/.exec(type.gpuType)?.[1] ?? 0);
+}
+
+/** The GPU of a type, by the catalogue of GPUs. */
+export function gpuOf(type: InstanceType): GpuType | undefined {
+  return findGpuType(type.gpuType);
+}
+
+/**
+ * Facts that stand in for those of a machine of this type until there is one, so that a plan that can't fit costs nothing.
+ * Room on the disk is ample: the root volume is made as large as the plan needs it.
+ */
+export function instanceFacts(type: InstanceType): HostFacts {
+  const facts = hypotheticalHost({ gpus: type.gpus, gpuType: type.gpuType });
+  return {
+    ...facts,
+    name: type.name,
+    cpuCores: type.vcpus,
+    memoryTotalGiB: type.memoryGiB,
+    // The system and its page cache take their part before anything starts; estimated.
+    memoryAvailableGiB: type.memoryGiB * 0.95,
+    sharedMemoryGiB: type.memoryGiB / 2,
+  };
+}
