@@ -8,3 +8,8 @@ export function nearestAdapterRank(rank: number): number {
     ADAPTER_RANKS[0],
   );
 }
+
+/** The smallest allowed rank that holds an adapter of the given one. */
+export function nextAdapterRank(rank: number): number {
+  return ADAPTER_RANKS.find((allowed) => allowed >= rank) ?? Math.max(...ADAPTER_RANKS);
+}

@@ -41,7 +41,7 @@ function families({ settings, hosts }: PlanRequest): Change[][] {
   const lengths = halvings(serving.maxModelLen ?? 0, 512);
   const fewer = halvings(lora.maxAdapters, 1);
   const ranks = ADAPTER_RANKS.filter(
-    (rank) => rank < lora.maxRank && (training.backend === "off" || rank >= training.rank),
+    (rank) => rank < lora.maxRank && (training.backend === "off" || rank >= (training.rank ?? 1)),
   ).toReversed();
   return [
     settings.tensorParallel === "auto" && settings.replicas === "auto"
@@ -51,6 +51,7 @@ function families({ settings, hosts }: PlanRequest): Change[][] {
     settings.gpus !== "all" || settings.devices !== undefined ? [{ gpus: "all", devices: undefined }] : [],
     lengths.map((length) => ({ "serving.maxModelLen": length })),
     shares.map((share) => ({ split: { serving: share } })),
+    training.backend === "off" || training.tensorParallel === "auto" ? [] : [{ "training.tensorParallel": "auto" }],
     training.backend === "off" ? [] : smallerShares.map((share) => ({ split: { serving: share } })),
     training.backend === "off"
       ? []

@@ -2,9 +2,10 @@ import type { GpuFacts, HostFacts } from "./facts";
 import { kvCacheFor, trainingShareGiB, type KvCache } from "./ledger";
 import { defaultBatch, fixedParts, totalGiB, type ServingShape } from "./memory-model";
 import type { ModelShape } from "./model-shape";
-import { legalMegatronSizes } from "./parallel";
+import { legalTrainerSizes } from "./parallel";
 import type { Dtype } from "./plan";
 import type { Settings } from "./settings";
+import { trainingRank } from "./training-rank";
 import { trainerParts, trainerTotalGiB, type TrainerShape } from "./trainer-memory";
 
 /** Everything that the choice of sizes depends on. */
@@ -80,14 +81,19 @@ function lengthThatFits(tokens: number): number {
   return Math.max(0, Math.floor(tokens / step) * step);
 }
 
-/** The smallest tensor parallel size at which the trainer stays in its share; Hugging Face's PEFT keeps the model whole. */
-function fittingTrainer({ settings, shape, gpus, gpuTotalGiB }: GpuContext): TrainerShape | undefined {
-  const sizes = settings.training.backend === "megatron-bridge" ? legalMegatronSizes(shape, gpus.length) : [1];
-  const share = trainingShareGiB(settings.split, gpuTotalGiB);
-  return sizes
-    .filter((size) => gpus.length % size === 0)
-    .map((tensorParallel) => ({ shape, tensorParallel, ...settings.training }))
-    .find((trainer) => trainerTotalGiB(trainerParts(trainer)) <= share);
+/** The smallest tensor parallel size at which the trainer stays in its share, or the one that was asked for if it does. */
+function fittingTrainer(context: GpuContext): TrainerShape | undefined {
+  const share = trainingShareGiB(context.settings.split, context.gpuTotalGiB);
+  return trainerShapes(context).find((trainer) => trainerTotalGiB(trainerParts(trainer)) <= share);
+}
+
+function trainerShapes({ settings, shape, gpus }: GpuContext): TrainerShape[] {
+  const { backend, tensorParallel: asked, sequenceLength, batchSize } = settings.training;
+  // Hugging Face's PEFT keeps the model whole.
+  const legal = backend === "megatron-bridge" ? legalTrainerSizes(shape, gpus.length) : [1];
+  return legal
+    .filter((size) => asked === "auto" || size === asked)
+    .map((tensorParallel) => ({ shape, tensorParallel, rank: trainingRank(settings), sequenceLength, batchSize }));
 }
 
 function servingShortage(
@@ -105,11 +111,8 @@ function servingShortage(
   return `tensor parallel ${serving.tensorParallel} takes ${fixed.toFixed(1)} of serving's ${share.toFixed(1)} GiB on each GPU and ${has}`;
 }
 
-function trainingShortage({ settings, shape, gpus, gpuTotalGiB }: GpuContext): string {
-  const sizes = settings.training.backend === "megatron-bridge" ? legalMegatronSizes(shape, gpus.length) : [1];
-  const needs = sizes.map((tensorParallel) =>
-    trainerTotalGiB(trainerParts({ shape, tensorParallel, ...settings.training })),
-  );
-  const share = trainingShareGiB(settings.split, gpuTotalGiB);
+function trainingShortage(context: GpuContext): string {
+  const needs = trainerShapes(context).map((trainer) => trainerTotalGiB(trainerParts(trainer)));
+  const share = trainingShareGiB(context.settings.split, context.gpuTotalGiB);
   return `the trainer needs ${Math.min(...needs).toFixed(1)} GiB on each GPU and its share is ${share.toFixed(1)} GiB`;
 }

@@ -1,6 +1,6 @@
 import { planCost } from "./cost";
 import { headSizeProblem, LISTED_HEAD_SIZES, memoryProblem, sizeProblems, trainingProblem } from "./cpu-problems";
-import { diskNeed, diskProblem } from "./disk";
+import { diskNeed, diskProblems } from "./disk";
 import type { HostFacts } from "./facts";
 import type { Attempt } from "./gpu-plan";
 import { adapterSlotsGiB, BYTES_PER_GIB, kvBytesPerToken, weightsGiB, type ServingShape } from "./memory-model";
@@ -8,6 +8,7 @@ import { servingDtype } from "./model-problems";
 import type { LedgerPart, Plan, PlanRequest } from "./plan";
 import { commonFields, startupOf } from "./plan-common";
 import type { Settings } from "./settings";
+import { cpuTrainerParts, cpuTrainerProblem, residentParts } from "./training-cpu";
 import { trainingPort } from "./training-port";
 
 const DEFAULT_CACHE_TOKENS = 65_536;
@@ -25,15 +26,18 @@ export function planOnCpu(request: PlanRequest, host: HostFacts): Attempt {
   const tokens = cacheTokens(serving, settings, host, workers);
   const kvCacheBytes = Math.max(0, tokens) * kvBytesPerToken(serving);
   const parts = memoryParts(serving, kvCacheBytes, workers, replicas);
+  const trainer = cpuTrainerParts(request, host);
   const disk = diskNeed(settings, shape, "cpu");
   const wrongSizes = sizeProblems(request, host, workers);
   const problems = [
     ...wrongSizes,
     headSizeProblem(request),
     // Memory for sizes that can't be is nobody's concern.
-    wrongSizes.length > 0 ? undefined : memoryProblem(sum(parts), tokens, host, settings),
-    diskProblem(disk, host),
-    trainingProblem(settings),
+    wrongSizes.length > 0
+      ? undefined
+      : memoryProblem(sum([...parts, ...residentParts(trainer)]), tokens, host, settings),
+    ...diskProblems(disk, host),
+    trainingProblem(settings) ?? cpuTrainerProblem(trainer, request, host),
   ].filter((problem) => problem !== undefined);
   if (problems.length > 0) return { problems };
 
@@ -47,7 +51,7 @@ export function planOnCpu(request: PlanRequest, host: HostFacts): Attempt {
     tensorParallel,
     replicas,
     perGpu: [],
-    host: hostLedger(host.memoryTotalGiB, parts),
+    host: hostLedger(host.memoryTotalGiB, parts, trainer),
     kvCacheBytes,
     kvCacheTokens: tokens,
     maxModelLen,
@@ -100,14 +104,21 @@ function memoryParts(serving: ServingShape, kvCacheBytes: number, workers: numbe
     .map(({ name, sizeGiB }) => ({ side: "serving", name, sizeGiB: rounded(sizeGiB) }));
 }
 
-function hostLedger(totalGiB: number, parts: readonly LedgerPart[]): Plan["host"] {
-  const servingGiB = sum(parts);
-  const freeGiB = rounded(totalGiB - servingGiB);
+function hostLedger(
+  totalGiB: number,
+  serving: readonly LedgerPart[],
+  training: readonly LedgerPart[],
+): NonNullable<Plan["host"]> {
+  const servingGiB = sum(serving);
+  const trainingGiB = sum(training);
+  const freeGiB = rounded(totalGiB - servingGiB - trainingGiB);
+  const name = training.length === 0 ? "not used by serving" : "not used by either";
   return {
     totalGiB: rounded(totalGiB),
     servingGiB: rounded(servingGiB),
+    trainingGiB: rounded(trainingGiB),
     freeGiB,
-    parts: [...parts, { side: "free", name: "not used by serving", sizeGiB: freeGiB }],
+    parts: [...serving, ...training, { side: "free", name, sizeGiB: freeGiB }],
   };
 }
 

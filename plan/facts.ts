@@ -36,6 +36,8 @@ export interface HostFacts {
   readonly memoryAvailableGiB: number;
   /** Folder for caches (weights, runtimes) and the free space of its disk. */
   readonly cache: { readonly path: string; readonly freeGiB: number };
+  /** Folder of the stacks and the free space of its disk; absent where that is the cache's disk. */
+  readonly stacks?: { readonly path: string; readonly freeGiB: number };
   /** Free space of the memory file system, for adapters. */
   readonly sharedMemoryGiB: number;
   /** The GPUs that the driver shows; none without a working driver. */

@@ -1,6 +1,6 @@
 import type { Candidate, GpuContext } from "./candidate";
 import { planCost, priceProblem } from "./cost";
-import { diskNeed, diskProblem } from "./disk";
+import { diskNeed, diskProblems } from "./disk";
 import type { GpuFacts, HostFacts } from "./facts";
 import { findGpuType } from "./gpu-types";
 import { gpuLedger } from "./ledger";
@@ -37,7 +37,7 @@ export function planOnGpus(request: PlanRequest, host: HostFacts, gpus: readonly
   const problems = [
     ...gpus.flatMap((gpu) => useProblem(gpu, settings) ?? []),
     dtypeProblem(settings, gpus),
-    diskProblem(disk, host),
+    ...diskProblems(disk, host),
     priceProblem(settings, request.pricePerHourUsd),
     ...choice.problems,
   ].filter((problem) => problem !== undefined);

@@ -3,6 +3,7 @@ import { cudaEnvironment } from "./launch-environment";
 import { cudaTotalGiB } from "./ledger";
 import type { Plan } from "./plan";
 import type { Settings } from "./settings";
+import { STEPS_PART } from "./training-cpu";
 
 export interface TrainingLaunchOptions {
   /** The trainer's Python on the host. */
@@ -31,7 +32,7 @@ export function launchTraining(
     ...["--port", String(plan.training.port), "--backend", training.backend],
     ...["--max-rank", String(lora.maxRank), "--tensor-parallel", String(plan.training.tensorParallel)],
     ...["--max-sequence-length", String(Math.min(training.sequenceLength, plan.maxModelLen))],
-    ...(plan.device === "cpu" ? ["--device", "cpu"] : []),
+    ...(plan.device === "cpu" ? ["--device", "cpu", "--memory-mib", hostMemoryMib(plan)] : []),
     ...(share === undefined ? [] : ["--memory-fraction", share]),
     ...(training.copyTo === undefined ? [] : ["--copy-to", training.copyTo]),
   ];
@@ -46,6 +47,12 @@ export function launchTraining(
       TOKENIZERS_PARALLELISM: "false",
     },
   };
+}
+
+/** What the trainer may take of a machine's memory beyond the base model. */
+function hostMemoryMib({ host }: Plan): string {
+  const roomGiB = host?.parts.find(({ side, name }) => side === "training" && name === STEPS_PART)?.sizeGiB ?? 0;
+  return String(Math.floor(roomGiB * 1024));
 }
 
 /**

@@ -1,6 +1,6 @@
 import { evaluate, type Candidate, type GpuContext } from "./candidate";
 import type { ModelShape } from "./model-shape";
-import { legalVllmSizes, vllmObjections } from "./parallel";
+import { legalTrainerSizes, legalVllmSizes, trainerObjections, vllmObjections } from "./parallel";
 import type { Problem } from "./problem";
 
 export type ParallelChoice =
@@ -51,7 +51,8 @@ function best(candidates: readonly Candidate[], { gpus, settings }: GpuContext):
 }
 
 /** What is wrong with the sizes that were asked for, before any memory is counted. */
-function sizeProblems({ settings, shape, gpus }: GpuContext): Problem[] {
+function sizeProblems(context: GpuContext): Problem[] {
+  const { settings, shape, gpus } = context;
   const { tensorParallel, replicas, pipelineParallel } = settings;
   const problems: Problem[] = [];
   const objections = tensorParallel === "auto" ? [] : vllmObjections(shape, tensorParallel);
@@ -64,6 +65,7 @@ function sizeProblems({ settings, shape, gpus }: GpuContext): Problem[] {
       fix: "set `tensorParallel` to auto: replicas fill the GPUs that it leaves",
     });
   }
+  problems.push(...trainerSizeProblem(context));
   if (pipelineParallel > shape.layers) {
     problems.push({
       setting: "pipelineParallel",
@@ -90,6 +92,26 @@ function sizeProblems({ settings, shape, gpus }: GpuContext): Problem[] {
     });
   }
   return problems;
+}
+
+function trainerSizeProblem({ settings, shape, gpus }: GpuContext): Problem[] {
+  const { backend, tensorParallel } = settings.training;
+  if (backend !== "megatron-bridge" || tensorParallel === "auto") return [];
+  const legal = legalTrainerSizes(shape, gpus.length);
+  if (legal.includes(tensorParallel)) return [];
+  const objections = trainerObjections(shape, tensorParallel);
+  return [
+    {
+      setting: "training.tensorParallel",
+      what:
+        objections.length > 0
+          ? `${shape.id} has ${listed(objections)}, which can't be divided by it`
+          : `the trainer would leave some of ${gpusOf(gpus.length)} out`,
+      value: String(tensorParallel),
+      allowed: listed(legal.map(String), "or"),
+      fix: "set `training.tensorParallel` to auto",
+    },
+  ];
 }
 
 function shortageProblem({ settings, shape, gpus }: GpuContext, candidates: readonly Candidate[]): Problem {

@@ -12,27 +12,32 @@ export type SizeObjections = readonly string[];
  */
 export function vllmObjections(shape: ModelShape, tensorParallel: number): SizeObjections {
   const paddedVocabulary = Math.ceil(shape.vocab / VLLM_VOCABULARY_PADDING) * VLLM_VOCABULARY_PADDING;
+  const { heads, kvHeads, intermediate, vocab } = shape;
   return [
-    ...commonObjections(shape, tensorParallel),
-    ...(paddedVocabulary % tensorParallel === 0 ? [] : [`a vocabulary of ${shape.vocab}`]),
+    ...indivisible(heads, tensorParallel, `${heads} attention heads`),
+    ...(tensorParallel % kvHeads === 0 ? [] : indivisible(kvHeads, tensorParallel, `${kvHeads} KV heads`)),
+    ...indivisible(intermediate, tensorParallel, `a feed-forward width of ${intermediate}`),
+    ...indivisible(paddedVocabulary, tensorParallel, `a vocabulary of ${vocab}`),
   ];
 }
 
 /**
- * What Megatron (core 0.19.2) has against a tensor parallel size: the same as vLLM, except that the vocabulary is padded
- * to a multiple of 128 times the size and so never stands in the way.
+ * What the trainer with Megatron (core 0.19.2) has against a tensor parallel size: Megatron would copy KV heads as vLLM does, but the
+ * trainer's adapters are not made for that; the vocabulary is padded to a multiple of 128 times the size and never stands in the way.
  */
-export function megatronObjections(shape: ModelShape, tensorParallel: number): SizeObjections {
-  return commonObjections(shape, tensorParallel);
+export function trainerObjections(
+  { heads, kvHeads, intermediate }: ModelShape,
+  tensorParallel: number,
+): SizeObjections {
+  return [
+    ...indivisible(heads, tensorParallel, `${heads} attention heads`),
+    ...indivisible(kvHeads, tensorParallel, `${kvHeads} KV heads`),
+    ...indivisible(intermediate, tensorParallel, `a feed-forward width of ${intermediate}`),
+  ];
 }
 
-function commonObjections(shape: ModelShape, tensorParallel: number): SizeObjections {
-  const { heads, kvHeads, intermediate } = shape;
-  return [
-    ...(heads % tensorParallel === 0 ? [] : [`${heads} attention heads`]),
-    ...(kvHeads % tensorParallel === 0 || tensorParallel % kvHeads === 0 ? [] : [`${kvHeads} KV heads`]),
-    ...(intermediate % tensorParallel === 0 ? [] : [`a feed-forward width of ${intermediate}`]),
-  ];
+function indivisible(dimension: number, tensorParallel: number, name: string): SizeObjections {
+  return dimension % tensorParallel === 0 ? [] : [name];
 }
 
 /** Tensor parallel sizes from 1 to `most` that vLLM accepts for a model. */
@@ -40,9 +45,9 @@ export function legalVllmSizes(shape: ModelShape, most: number): number[] {
   return sizesUpTo(most).filter((size) => vllmObjections(shape, size).length === 0);
 }
 
-/** Tensor parallel sizes from 1 to `most` that Megatron accepts for a model. */
-export function legalMegatronSizes(shape: ModelShape, most: number): number[] {
-  return sizesUpTo(most).filter((size) => megatronObjections(shape, size).length === 0);
+/** Tensor parallel sizes of the trainer with Megatron on a number of GPUs, which they have to divide as well. */
+export function legalTrainerSizes(shape: ModelShape, gpus: number): number[] {
+  return sizesUpTo(gpus).filter((size) => gpus % size === 0 && trainerObjections(shape, size).length === 0);
 }
 
 function sizesUpTo(most: number): number[] {

@@ -28,6 +28,7 @@ export interface GpuLedger {
 export interface HostLedger {
   readonly totalGiB: number;
   readonly servingGiB: number;
+  readonly trainingGiB: number;
   readonly freeGiB: number;
   readonly parts: readonly LedgerPart[];
 }
@@ -38,6 +39,17 @@ export interface TrainingPlan {
   readonly tensorParallel: number;
   /** Of the training API, on loopback. */
   readonly port: number;
+}
+
+/** Room on the host's disks, in GiB. */
+export interface DiskPlan {
+  readonly runtimeGiB: number;
+  readonly weightsGiB: number;
+  /** The trainer's environment; 0 when nothing trains. */
+  readonly trainerGiB: number;
+  /** Adapters and checkpoints of ten users' jobs. */
+  readonly checkpointsGiB: number;
+  readonly totalGiB: number;
 }
 
 /** What is going to be done, as plain data: it prints, it diffs, it is compared with what is measured. */
@@ -71,7 +83,7 @@ export interface Plan {
   readonly training: TrainingPlan;
   readonly port: number;
   readonly startup: { readonly expectedSeconds: number; readonly timeoutSeconds: number };
-  readonly disk: { readonly runtimeGiB: number; readonly weightsGiB: number; readonly totalGiB: number };
+  readonly disk: DiskPlan;
   readonly cost: { readonly pricePerHourUsd?: number; readonly capUsd?: number; readonly ttlSeconds?: number };
   /** Why the plan is as it is, for people. */
   readonly reasons: readonly string[];

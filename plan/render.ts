@@ -26,6 +26,7 @@ const LETTERS: Readonly<Record<string, string>> = {
   "LoRA gradients and optimizer": "o",
   "NCCL and context": "n",
   "room for larger batches": "r",
+  "adapters and steps": "r",
 };
 
 /** A plan for people: verdict, layout with its reasons, a bar for each GPU, KV cache, start-up, disk, warnings. */
@@ -128,9 +129,14 @@ function facts(plan: Plan): string[] {
     `adapters  ${lora.enabled ? `${lora.maxAdapters} at once, rank ${lora.maxRank} at most` : "off"}`,
     `training  ${plan.training.backend === "off" ? "off" : `${plan.training.backend}, tensor parallel ${plan.training.tensorParallel}`}`,
     `start-up  about ${startup.expectedSeconds} s, given up after ${startup.timeoutSeconds} s`,
-    `disk      ${disk.totalGiB} GiB (runtime ${disk.runtimeGiB}, weights ${disk.weightsGiB})`,
+    `disk      ${disk.totalGiB} GiB (runtime ${disk.runtimeGiB}, weights ${disk.weightsGiB}${trainerDisk(disk)})`,
     ...price,
   ];
+}
+
+function trainerDisk({ trainerGiB, checkpointsGiB }: Plan["disk"]): string {
+  if (checkpointsGiB === 0) return "";
+  return `, trainer ${trainerGiB}, ten users' checkpoints ${checkpointsGiB}`;
 }
 
 /** Breaks a text into lines that fit, at spaces. */

@@ -1,4 +1,4 @@
-import { ADAPTER_RANKS } from "./adapter-ranks";
+import { nextAdapterRank } from "./adapter-ranks";
 import { ec2Problems } from "./ec2-ladder";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
@@ -39,13 +39,23 @@ const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
         }
       : undefined,
   ({ training, lora }) =>
-    training.backend !== "off" && lora.enabled && training.rank > lora.maxRank
+    training.backend !== "off" && lora.enabled && training.rank !== undefined && training.rank > lora.maxRank
       ? {
           setting: "training.rank",
           what: "an adapter of this rank could not be served",
           value: String(training.rank),
           allowed: `at most lora.maxRank, which is ${lora.maxRank}`,
-          fix: `raise \`lora.maxRank\` to ${ADAPTER_RANKS.find((rank) => rank >= training.rank) ?? 512}, or train with rank ${lora.maxRank}`,
+          fix: `raise \`lora.maxRank\` to ${nextAdapterRank(training.rank)}, or train with rank ${lora.maxRank}`,
+        }
+      : undefined,
+  ({ training }) =>
+    training.backend === "huggingface" && training.tensorParallel !== "auto" && training.tensorParallel > 1
+      ? {
+          setting: "training.tensorParallel",
+          what: "Hugging Face's PEFT trains with the whole model on one device",
+          value: String(training.tensorParallel),
+          allowed: "auto or 1",
+          fix: "set `training.backend` to megatron-bridge, or `training.tensorParallel` to auto",
         }
       : undefined,
   ({ runtime, runtimePath }) =>

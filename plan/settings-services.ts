@@ -33,9 +33,15 @@ export const trainingSettings = z
         example: "s3://my-adapters/tandem",
       },
     ),
-    rank: setting(z.number().int().min(1).max(512).default(32), {
+    tensorParallel: setting(z.union([z.literal("auto"), z.number().int().min(1).max(1024)]).default("auto"), {
+      doc: "Over how many GPUs Megatron-Bridge spreads the model. `auto` takes the smallest number at which the trainer stays in its share.",
+      allowed: "auto, or a whole number that divides the GPUs and the model's attention heads",
+      example: 2,
+    }),
+    rank: setting(z.number().int().min(1).max(512).optional(), {
       doc: "The adapter rank that memory is reserved for; at most `lora.maxRank`, or the result could not be served.",
       allowed: "a whole number from 1 to 512",
+      otherwise: "32, or `lora.maxRank` where that is less",
       example: 32,
     }),
     sequenceLength: setting(z.number().int().min(16).max(1_048_576).default(1024), {

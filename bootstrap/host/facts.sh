@@ -32,11 +32,20 @@ pythons_json() {
   done
 }
 
-# Free GiB of the disk on which a folder lies or will lie.
-free_gib() {
+# The folder itself, or the nearest one above it that is there.
+nearest_folder() {
   place="$1"
   until [ -d "$place" ]; do place="$(dirname "$place")"; done
-  df -Pk "$place" | awk 'NR == 2 { printf "%.2f", $4 / 1048576 }'
+  printf '%s' "$place"
+}
+
+# Free GiB of the disk on which a folder lies or will lie.
+free_gib() { df -Pk "$(nearest_folder "$1")" | awk 'NR == 2 { printf "%.2f", $4 / 1048576 }'; }
+
+# The stacks' folder, where its disk is another one than the cache's.
+stacks_json() {
+  disks="$(stat -L -c %d "$(nearest_folder "$TANDEM_HOST_DIR")" "$(nearest_folder "$TANDEM_CACHE_DIR")" | sort -u | wc -l)"
+  if [ "$disks" -gt 1 ]; then printf ',"stacks":{"path":%s,"freeGiB":%s}' "$(json_string "$TANDEM_HOST_DIR")" "$(free_gib "$TANDEM_HOST_DIR")"; fi
 }
 
 port_holder_json() {
@@ -68,9 +77,9 @@ main() {
   if [ "$(id -u)" -eq 0 ]; then is_root=true; fi
   shared=0
   if [ -d /dev/shm ]; then shared="$(free_gib /dev/shm)"; fi
-  printf '{"name":%s,"architecture":%s,"operatingSystem":%s,"cpuCores":%s,%s,"cache":{"path":%s,"freeGiB":%s},"sharedMemoryGiB":%s' \
+  printf '{"name":%s,"architecture":%s,"operatingSystem":%s,"cpuCores":%s,%s,"cache":{"path":%s,"freeGiB":%s}%s,"sharedMemoryGiB":%s' \
     "$(json_string "$(uname -n)")" "$(json_string "$(uname -m)")" "$(operating_system_json)" "$(nproc)" "$memory" \
-    "$(json_string "$TANDEM_CACHE_DIR")" "$(free_gib "$TANDEM_CACHE_DIR")" "$shared"
+    "$(json_string "$TANDEM_CACHE_DIR")" "$(free_gib "$TANDEM_CACHE_DIR")" "$(stacks_json)" "$shared"
   gpu_facts_json
   printf ',"isRoot":%s,"serviceManager":"%s","pythons":[%s],"hasCCompiler":%s%s,"environment":{%s}}\n' "$is_root" \
     "$(service_manager)" "$(pythons_json)" "$(c_compiler_json)" "$(port_holder_json)" "$(environment_json)"

@@ -36,6 +36,7 @@ const hostFactsSchema = z.object({
   memoryTotalGiB: z.number().positive(),
   memoryAvailableGiB: z.number().nonnegative(),
   cache: z.object({ path: z.string(), freeGiB: z.number().nonnegative() }),
+  stacks: z.object({ path: z.string(), freeGiB: z.number().nonnegative() }).optional(),
   sharedMemoryGiB: z.number().nonnegative(),
   gpus: z.array(gpuFactsSchema),
   busGpus: z.array(z.object({ address: z.string(), deviceId: z.string(), driver: z.string().optional() })).optional(),

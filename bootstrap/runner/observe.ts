@@ -90,6 +90,8 @@ export function withoutOwnUse(host: Host): HostFacts {
   return {
     ...facts,
     cache: holds(host, "weights") && holds(host, "runtime") ? { ...facts.cache, freeGiB: unlimited } : facts.cache,
+    // Checkpoints of the stack's own jobs.
+    ...(has(host, "training") && { stacks: facts.stacks && { ...facts.stacks, freeGiB: unlimited } }),
     ...(has(host, "serving") && {
       memoryAvailableGiB: facts.memoryTotalGiB,
       portHolder: undefined,

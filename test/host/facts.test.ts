@@ -58,6 +58,13 @@ describe("facts.sh", () => {
     expect(found.seconds).toBeLessThan(3);
   });
 
+  it("tells of the disk of the stacks' folders where it is another one than the cache's", async () => {
+    expect((await facts()).stacks).toBeUndefined();
+    // A memory file system is another one than that of the tests' folders.
+    host.environment["TANDEM_HOST_DIR"] = "/dev/shm/not-there-yet/tandem";
+    expect((await facts()).stacks).toMatchObject({ path: "/dev/shm/not-there-yet/tandem" });
+  });
+
   it("names who holds the port", async () => {
     const port = await freePort();
     host.environment["TANDEM_PORT"] = String(port);

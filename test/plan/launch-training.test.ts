@@ -48,9 +48,14 @@ describe("the trainer's command line", () => {
   });
 
   it("leaves GPUs and shares out on a machine that serves on its CPU", () => {
-    const { argv, env } = launch({ gpus: 0, training: { backend: "huggingface" }, serving: { maxModelLen: 2048 } }, 0);
+    const { argv, env, plan } = launch(
+      { gpus: 0, training: { backend: "huggingface" }, serving: { maxModelLen: 2048 } },
+      0,
+    );
     expect(valueOf(argv, "--device")).toBe("cpu");
     expect(argv).not.toContain("--memory-fraction");
+    const room = plan.host!.parts.find(({ side, name }) => side === "training" && name === "adapters and steps");
+    expect(Number(valueOf(argv, "--memory-mib"))).toBe(Math.floor(room!.sizeGiB * 1024));
     expect(env).not.toHaveProperty("CUDA_VISIBLE_DEVICES");
   });
 

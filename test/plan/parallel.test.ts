@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { builtInShape, builtInShapes } from "../../plan";
-import { legalMegatronSizes, legalVllmSizes, vllmObjections } from "../../plan/parallel";
+import { legalTrainerSizes, legalVllmSizes, vllmObjections } from "../../plan/parallel";
 import { H100S, planOf, refusalOf } from "./hosts";
 
 const SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct";
@@ -24,9 +24,10 @@ describe("tensor parallel sizes", () => {
     expect(legalVllmSizes(shape(id), 64)).toEqual(sizes);
   });
 
-  it("copy KV heads beyond their number, as vLLM and Megatron do", () => {
+  it("copy KV heads beyond their number where vLLM serves, not where the trainer trains", () => {
     expect(vllmObjections(shape(LLAMA_8B), 16)).toEqual([]);
-    expect(legalMegatronSizes(shape(LLAMA_8B), 16)).toEqual([1, 2, 4, 8, 16]);
+    expect(legalTrainerSizes(shape(LLAMA_8B), 16)).toEqual([1, 2, 4, 8]);
+    expect(legalTrainerSizes(shape(SMOL), 6)).toEqual([1, 3]);
   });
 
   it("name every dimension that stands in the way", () => {
