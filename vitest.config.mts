@@ -1,10 +1,24 @@
 import { defineConfig } from "vitest/config";
 
 const heavy = ["test/**/*.slow.test.ts", "test/**/*.real.test.ts"];
+const onTestHosts = [
+  "test/fixtures/hosts/*.slow.test.ts",
+  "test/hosts/*.slow.test.ts",
+  "test/runner/ssh*.slow.test.ts",
+  "test/host/{container-docker,doctor,driver,lease-hosts,unit-systemd}.slow.test.ts",
+];
+
+const heavyOptions = {
+  testTimeout: 300_000,
+  hookTimeout: 1_800_000,
+  // Real hosts, engines and models share two cores: one that was late is asked once more, and the report says so.
+  retry: process.env["CI"] === "true" ? 1 : 0,
+};
 
 /**
- * Two tiers. `fast` holds what takes milliseconds or a few seconds. `full` holds what starts an engine, a model or a
- * host (`*.slow.test.ts`, `*.real.test.ts`): one file at a time, after the fast ones, since one vLLM fills two cores.
+ * Three tiers, one after the other. `fast` holds what takes milliseconds or a few seconds. `hosts` and `full` hold what
+ * starts an engine, a model or a host (`*.slow.test.ts`, `*.real.test.ts`). What runs on test hosts mostly waits, and each
+ * fleet has a bridge of its own, so two files run at a time; the others run alone, since one vLLM fills two cores.
  */
 export default defineConfig({
   test: {
@@ -25,16 +39,15 @@ export default defineConfig({
           sequence: { groupOrder: 0 },
         },
       },
+      { test: { name: "hosts", include: onTestHosts, maxWorkers: 2, sequence: { groupOrder: 1 }, ...heavyOptions } },
       {
         test: {
           name: "full",
           include: heavy,
-          testTimeout: 300_000,
-          // Real hosts, engines and models share two cores: one that was late is asked once more, and the report says so.
-          retry: process.env["CI"] === "true" ? 1 : 0,
-          hookTimeout: 1_800_000,
+          exclude: onTestHosts,
           maxWorkers: 1,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
+          ...heavyOptions,
         },
       },
     ],
