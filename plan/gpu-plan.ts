@@ -70,8 +70,16 @@ function describe(
     ...(used[0] && { gpuModel: used[0].model }),
     tensorParallel,
     replicas,
-    perGpu: used.map(({ index, memoryGiB }) =>
-      gpuLedger({ index, totalGiB: memoryGiB, serving, kvCacheBytes: kv.bytes, split: settings.split, trainer }),
+    perGpu: used.map(({ index, memoryGiB }, position) =>
+      gpuLedger({
+        index,
+        totalGiB: memoryGiB,
+        serving,
+        kvCacheBytes: kv.bytes,
+        split: settings.split,
+        // Its ranks are on the first GPUs.
+        ...(trainer && position < trainer.tensorParallel && { trainer }),
+      }),
     ),
     kvCacheBytes: kv.bytes,
     kvCacheTokens: kv.tokens,

@@ -57,10 +57,11 @@ function hostMemoryMib({ host }: Plan): string {
 
 /**
  * What PyTorch may take of a GPU: the planned training side without CUDA's context and NCCL, which PyTorch does not count,
- * as a fraction of the total that CUDA sees.
+ * as a fraction of the total that CUDA sees; of the GPUs that have a rank of it.
  */
 function trainerMemoryFraction({ perGpu }: Plan): string | undefined {
-  const fractions = perGpu.map(({ totalGiB, trainingGiB, parts }) => {
+  const trained = perGpu.filter(({ trainingGiB }) => trainingGiB > 0);
+  const fractions = trained.map(({ totalGiB, trainingGiB, parts }) => {
     const context = parts.find(({ side, name }) => side === "training" && name === "NCCL and context")?.sizeGiB ?? 0;
     return (trainingGiB - context) / cudaTotalGiB(totalGiB);
   });

@@ -47,6 +47,11 @@ describe("the trainer's command line", () => {
     expect(valueOf(gpu.argv, "--port")).toBe("8001");
   });
 
+  it("takes the share of the GPUs that have a rank of the trainer", () => {
+    const { argv } = launch({ gpus: 4, training: { backend: "huggingface" } }, 4);
+    expect(Number(valueOf(argv, "--memory-fraction"))).toBeGreaterThan(0.5);
+  });
+
   it("leaves GPUs and shares out on a machine that serves on its CPU", () => {
     const { argv, env, plan } = launch(
       { gpus: 0, training: { backend: "huggingface" }, serving: { maxModelLen: 2048 } },

@@ -36,6 +36,12 @@ describe("the trainer's tensor parallel size", () => {
     expect([sizeOf("auto"), sizeOf(1), sizeOf(2), sizeOf(4)]).toEqual([1, 1, 2, 4]);
   });
 
+  it("says which GPUs have a rank of it", () => {
+    const { perGpu } = planOf({ model: QWEN, training: { ...MEGATRON, tensorParallel: 2 } }, H100S(4));
+    expect(perGpu.map(({ trainingGiB }) => trainingGiB > 0)).toEqual([true, true, false, false]);
+    expect(perGpu[3]?.parts.at(-1)).toMatchObject({ side: "free", name: "free for training" });
+  });
+
   it.each([
     [QWEN, 3, "16 attention heads and 8 KV heads", "1, 2 or 4"],
     ["meta-llama/Llama-3.1-8B", 16, "8 KV heads", "1, 2 or 4"],
