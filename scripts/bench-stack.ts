@@ -12,7 +12,7 @@ const STACK = "bench";
 const TICKS_PER_SECOND = 100;
 const POLL_MILLISECONDS = 50;
 
-/** A stack of the bench's own: state and settings in a temporary folder, the `local` preset on a free port. */
+/** A stack of the bench's own: state and settings in a temporary folder, the `local` preset on a free port, without the trainer unless asked for. */
 export interface BenchStack {
   readonly folder: string;
   /** Runs `tandem`, with variables of the guide as overrides; returns its wall time in seconds. */
@@ -29,7 +29,7 @@ export async function openBenchStack(): Promise<BenchStack> {
   const settings = path.join(folder, `Pulumi.${STACK}.yaml`);
   cpSync(path.join(root, "stacks/Pulumi.local.yaml"), settings);
   const port = await freePort();
-  const environment = { ...process.env, TANDEM_HOME: path.join(folder, "home") };
+  const environment = { ...process.env, TRAINING_BACKEND: "off", TANDEM_HOME: path.join(folder, "home") };
   return {
     folder,
     tandem: (command, overrides) => {

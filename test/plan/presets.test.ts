@@ -52,8 +52,8 @@ describe("the shipped environments", () => {
       "max-training-2gpu",
       { split: { serving: 0.2, training: 0.8 }, lora: { enabled: true, maxAdapters: 4, maxRank: 64 } },
     ],
-    ["ci", { device: "cpu", maxModelLen: 2048 }],
-    ["local", { device: "cpu", maxModelLen: 2048, port: 8000 }],
+    ["ci", { device: "cpu", maxModelLen: 2048, training: { backend: "off" } }],
+    ["local", { device: "cpu", maxModelLen: 2048, port: 8000, training: { backend: "huggingface" } }],
   ])("%s is what the guide meant by it", (preset, expected) => {
     expect(planOfPreset(preset)).toMatchObject(expected);
   });
