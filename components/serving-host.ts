@@ -141,7 +141,7 @@ export class ServingHost extends pulumi.ComponentResource {
         modelPath: weights.path,
         servedModelName: this.servedModelName,
         host: "127.0.0.1",
-        port: plan.port,
+        port: plan.servingPort,
         extraArgs: settings.serving.extraArgs,
         extraEnv: settings.serving.extraEnv,
         facts: host.facts,
@@ -151,7 +151,7 @@ export class ServingHost extends pulumi.ComponentResource {
         argv: launch.argv,
         env: launch.env,
         ...(launch.container && { container: launch.container, python: runtime.python }),
-        port: plan.port,
+        port: plan.servingPort,
         // Damaged weights that were fetched again get a new digest: vLLM has to read them anew.
         weightsDigest: weights.digest,
         // Another driver was put in place with vLLM stopped: it has to be started again.

@@ -28,7 +28,7 @@ export function launchTraining(
   const share = trainerMemoryFraction(plan);
   const argv = [
     ...[python, "-m", "tandem_trainer", "--state", "{state}", "--adapters", "{adapters}"],
-    ...["--model", modelPath, "--model-name", servedModelName, "--vllm", `http://127.0.0.1:${plan.port}`],
+    ...["--model", modelPath, "--model-name", servedModelName, "--vllm", `http://127.0.0.1:${plan.servingPort}`],
     ...["--port", String(plan.training.port), "--backend", training.backend],
     ...["--max-rank", String(lora.maxRank), "--tensor-parallel", String(plan.training.tensorParallel)],
     ...["--max-sequence-length", String(Math.min(training.sequenceLength, plan.maxModelLen))],

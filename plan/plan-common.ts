@@ -1,4 +1,5 @@
 import type { Plan, PlanRequest } from "./plan";
+import { servingPort } from "./serving-port";
 import { startupBudget } from "./time";
 
 type CommonFields =
@@ -10,7 +11,8 @@ type CommonFields =
   | "split"
   | "trustRemoteCode"
   | "lora"
-  | "port";
+  | "port"
+  | "servingPort";
 
 /** What a plan takes over from the settings and the model as it is, on GPUs and on the CPU. */
 export function commonFields({ settings, shape }: PlanRequest): Pick<Plan, CommonFields> {
@@ -24,6 +26,7 @@ export function commonFields({ settings, shape }: PlanRequest): Pick<Plan, Commo
     trustRemoteCode: settings.serving.trustRemoteCode,
     lora: settings.lora,
     port: settings.port,
+    servingPort: servingPort(settings),
   };
 }
 

@@ -81,7 +81,10 @@ export interface Plan {
   readonly trustRemoteCode: boolean;
   readonly lora: { readonly enabled: boolean; readonly maxAdapters: number; readonly maxRank: number };
   readonly training: TrainingPlan;
+  /** Of the API: the gateway's, or vLLM's own where there is none. */
   readonly port: number;
+  /** Of vLLM itself, on loopback. */
+  readonly servingPort: number;
   readonly startup: { readonly expectedSeconds: number; readonly timeoutSeconds: number };
   readonly disk: DiskPlan;
   readonly cost: { readonly pricePerHourUsd?: number; readonly capUsd?: number; readonly ttlSeconds?: number };

@@ -2,6 +2,7 @@ import { nextAdapterRank } from "./adapter-ranks";
 import { ec2Problems } from "./ec2-ladder";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
+import { GATEWAY_RULES } from "./gateway-rules";
 import { sameNames, sshHosts } from "./ssh-hosts";
 
 /** Problems between settings that are each right on their own. Each rule looks at valid settings and says nothing or one thing. */
@@ -10,6 +11,7 @@ export function crossProblems(settings: Settings): readonly Problem[] {
 }
 
 const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
+  ...GATEWAY_RULES,
   ({ split }) =>
     split.serving + split.training > 1 + 1e-9
       ? {

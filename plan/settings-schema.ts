@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { ADAPTER_RANKS } from "./adapter-ranks";
 import { ec2Settings } from "./settings-ec2";
+import { gatewaySettings } from "./settings-gateway";
 import { servingSettings, trainingSettings } from "./settings-services";
 import { kubernetesSettings, sshSettings } from "./settings-targets";
 import { setting } from "./setting";
@@ -231,6 +232,7 @@ export const settingsSchema = z.strictObject({
     otherwise: "`loopback` on local, `tunnel` elsewhere",
     example: "tunnel",
   }),
+  gateway: gatewaySettings,
   ttl: setting(
     z
       .string()

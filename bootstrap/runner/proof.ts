@@ -30,7 +30,7 @@ const TOKEN_DEADLINE_SECONDS = 120;
 /** The document of the proof step; the runner compares with `plan`, the host's script reads the rest. */
 export function proofDocument({ plan, servedModelName, unitId, deep, trainingUnitId }: ProofDocumentArgs) {
   return {
-    baseUrl: `http://127.0.0.1:${plan.port}`,
+    baseUrl: `http://127.0.0.1:${plan.servingPort}`,
     model: servedModelName,
     tensorParallel: plan.tensorParallel,
     replicas: plan.replicas,

@@ -1,0 +1,62 @@
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+
+/** What arrived behind the gateway. */
+export interface Arrived {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: IncomingMessage["headers"];
+  readonly bytes: number;
+}
+
+/**
+ * Stands for vLLM and the trainer behind the gateway: answers 200 to everything, vLLM's unguarded routes too, and remembers what came, so
+ * that whatever the gateway lets through is seen. `/v1/completions` with `"stream": true` sends an event every 100 ms.
+ */
+export class EchoService {
+  readonly arrived: Arrived[] = [];
+  /** Requests whose client went away before the answer was done. */
+  abandoned = 0;
+  private readonly server: Server;
+
+  constructor() {
+    this.server = createServer((request, response) => {
+      const chunks: Buffer[] = [];
+      request.on("data", (chunk: Buffer) => chunks.push(chunk));
+      request.on("end", () => {
+        const body = Buffer.concat(chunks);
+        const { method = "", url = "", headers } = request;
+        this.arrived.push({ method, url, headers, bytes: body.length });
+        if (body.length < 10_000 && body.includes('"stream": true')) {
+          response.writeHead(200, { "content-type": "text/event-stream" });
+          let sent = 0;
+          const timer = setInterval(() => {
+            response.write(`data: ${++sent}\n\n`);
+            if (sent < 5) return;
+            clearInterval(timer);
+            response.end("data: [DONE]\n\n");
+          }, 100);
+          response.on("close", () => {
+            clearInterval(timer);
+            if (!response.writableFinished) this.abandoned++;
+          });
+          return;
+        }
+        response.setHeader("content-type", "application/json");
+        response.end(JSON.stringify({ data: [], method, url }));
+      });
+    });
+    this.server.keepAliveTimeout = 5000;
+  }
+
+  async listen(port = 0): Promise<number> {
+    this.server.listen(port, "127.0.0.1");
+    await new Promise((resolve) => this.server.once("listening", resolve));
+    return (this.server.address() as AddressInfo).port;
+  }
+
+  async close(): Promise<void> {
+    this.server.closeAllConnections();
+    await new Promise((resolve) => this.server.close(resolve));
+  }
+}

@@ -1,0 +1,64 @@
+import { expect } from "vitest";
+import { gatewayDocument, type GatewayDocument } from "../../plan/gateway-plan";
+import { makePlan } from "../../plan/make-plan";
+import { parseSettings } from "../../plan/settings";
+import { builtInShape } from "../../plan/built-in-shapes";
+import { hypotheticalHost } from "../../plan/gpu-types";
+import { freePort } from "../fixtures/free-port";
+import { SHARED_CACHE } from "../host/real-runtime";
+import { type Answer, TestHost } from "../host/host";
+import { EchoService } from "./echo-service";
+
+export const KEYS = { default: `tdm-${"D".repeat(43)}`, alice: `tdm-${"a-_9".repeat(11)}` } as const;
+export const UPSTREAM_KEY = `tdm-${"u".repeat(43)}`;
+
+/** The real gateway, started by its real step on this machine, before two services that let everything in. */
+export class GatewayHost {
+  readonly host = new TestHost({}, { TANDEM_CACHE_DIR: SHARED_CACHE });
+  readonly serving = new EchoService();
+  readonly training = new EchoService();
+  document!: GatewayDocument;
+  port!: number;
+  servingPort!: number;
+
+  /** @param settings on top of a gateway with a trainer */
+  async start(settings: Record<string, unknown> = {}): Promise<Answer> {
+    const [servingPort, trainingPort] = [await this.serving.listen(), await this.training.listen()];
+    this.servingPort = servingPort;
+    this.port = await freePort();
+    const { gateway = {}, ...others } = settings as { gateway?: object };
+    const parsed = parseSettings({
+      model: "Qwen/Qwen3-0.6B",
+      gpus: 2,
+      port: this.port,
+      training: { backend: "huggingface", port: trainingPort },
+      gateway: { enabled: true, servingPort, ...gateway },
+      ...others,
+    });
+    expect(parsed.problems).toEqual([]);
+    const facts = hypotheticalHost({ gpus: 2, gpuType: "h100-80gb" });
+    const { plan } = makePlan({ settings: parsed.settings!, shape: builtInShape("Qwen/Qwen3-0.6B")!, hosts: [facts] });
+    this.document = gatewayDocument(parsed.settings!, plan!, { address: "127.0.0.1" })!;
+    const answer = await this.apply();
+    expect(answer, answer.stderr).toMatchObject({ code: 0 });
+    return answer;
+  }
+
+  apply(keys: Readonly<Record<string, string>> = KEYS, document: unknown = this.document): Promise<Answer> {
+    const named = Object.entries(keys).map(([name, key]) => [`key ${name}`, key]);
+    const secrets = { upstreamKey: UPSTREAM_KEY, ...(Object.fromEntries(named) as Record<string, string>) };
+    return this.host.run(["apply", "gateway"], { document, secrets, values: { TANDEM_REPAIR: "#g" } });
+  }
+
+  fetch(path: string, init: RequestInit & { key?: string } = {}): Promise<Response> {
+    const { key, ...rest } = init;
+    const headers = new Headers(rest.headers);
+    if (key !== undefined) headers.set("authorization", `Bearer ${key}`);
+    return fetch(`http://127.0.0.1:${this.port}${path}`, { ...rest, headers });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.serving.close(), this.training.close()]);
+    await this.host.close();
+  }
+}

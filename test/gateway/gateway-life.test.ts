@@ -1,0 +1,164 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { request } from "node:https";
+import { connect } from "node:tls";
+import * as path from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { processesWith, until } from "../host/host";
+import { GatewayHost, KEYS } from "./gateway-host";
+
+let gateway: GatewayHost;
+afterEach(() => gateway.close());
+
+async function started(settings: Record<string, unknown> = {}): Promise<Record<string, unknown>> {
+  gateway = new GatewayHost();
+  const { stdout } = await gateway.start(settings);
+  return JSON.parse(stdout) as Record<string, unknown>;
+}
+
+const unit = () => path.join(gateway.host.stackDir, "units/gateway");
+const runFolder = () => (JSON.parse(readFileSync(path.join(unit(), "gateway.json"), "utf8")) as { run: string }).run;
+const masterProcess = () => readFileSync(path.join(runFolder(), "var/nginx.pid"), "utf8").trim();
+const holds = async () => (await gateway.host.check()).find(({ step }) => step === "gateway");
+const statusWith = async (key: string) => (await gateway.fetch("/v1/models", { key })).status;
+
+describe("the gateway's step", () => {
+  it("changes nothing the second time, and holds", async () => {
+    const first = await started();
+    const again = await gateway.apply();
+    expect(again.stderr).toContain("running as asked for");
+    expect(JSON.parse(again.stdout)).toEqual(first);
+    expect(await holds()).toMatchObject({ holds: true });
+  });
+
+  it("replaces one key without a restart and without breaking anybody's stream", async () => {
+    const first = await started();
+    const master = masterProcess();
+    const stream = await gateway.fetch("/v1/completions", {
+      method: "POST",
+      key: KEYS.alice,
+      body: '{"stream": true}',
+    });
+    const replaced = `tdm-${"n".repeat(43)}`;
+    const answer = await gateway.apply({ ...KEYS, alice: replaced, bob: `tdm-${"b".repeat(43)}` });
+    expect(JSON.parse(answer.stdout)).toEqual(first);
+    expect(answer.stderr).toContain("no request is interrupted");
+    expect(await stream.text()).toContain("[DONE]");
+    expect(await statusWith(KEYS.alice)).toBe(401);
+    expect(await statusWith(replaced)).toBe(200);
+    expect(await statusWith(KEYS.default)).toBe(200);
+    expect(masterProcess()).toBe(master);
+  });
+
+  it("refuses a key that nginx would read as a pattern", async () => {
+    await started();
+    const answer = await gateway.apply({ default: `.*${"x".repeat(40)}` });
+    expect(answer.code).not.toBe(0);
+    expect(await statusWith(`.*${"x".repeat(40)}`)).toBe(401);
+    expect(await statusWith(KEYS.default)).toBe(200);
+    expect((await gateway.apply()).code).toBe(0);
+  });
+
+  it("says 503 and when to try again while vLLM is away, and holds all the same", async () => {
+    await started();
+    await gateway.serving.close();
+    const response = await gateway.fetch("/v1/models", { key: KEYS.default });
+    expect(response.status).toBe(503);
+    expect(response.headers.get("retry-after")).toBe("10");
+    expect(await response.json()).toMatchObject({ error: { type: "server_error", code: "unavailable" } });
+    expect((await gateway.fetch("/health")).status).toBe(503);
+    expect(await holds()).toMatchObject({ holds: true });
+    await gateway.serving.listen(gateway.servingPort);
+    await expect.poll(() => statusWith(KEYS.default), { timeout: 8000 }).toBe(200);
+  });
+
+  it("comes back by itself when nginx is killed, with all its workers", async () => {
+    await started();
+    const master = masterProcess();
+    process.kill(Number(master), "SIGKILL");
+    await until(
+      "another nginx",
+      () => existsSync(path.join(runFolder(), "var/nginx.pid")) && masterProcess() !== master,
+    );
+    await expect.poll(() => statusWith(KEYS.default).catch(() => 0), { timeout: 8000 }).toBe(200);
+    await expect.poll(() => holds(), { timeout: 8000 }).toMatchObject({ holds: true });
+  });
+
+  it("leaves no process and no folder, also when supervisor and keeper were killed", async () => {
+    await started();
+    const folder = runFolder();
+    const { supervisorPid, keeperPid } = JSON.parse(readFileSync(path.join(unit(), "status.json"), "utf8")) as {
+      supervisorPid: number;
+      keeperPid: number;
+    };
+    for (const id of [supervisorPid, keeperPid]) process.kill(id, "SIGKILL");
+    expect((await gateway.host.run(["undo", "gateway"])).code).toBe(0);
+    await expect.poll(() => processesWith(folder), { timeout: 5000 }).toEqual([]);
+    expect(existsSync(folder)).toBe(false);
+    await expect(gateway.fetch("/health")).rejects.toThrow();
+  });
+
+  it("names who has the port", async () => {
+    await started();
+    const { port } = new URL(`http://127.0.0.1:${gateway.servingPort}`);
+    const answer = await gateway.apply(KEYS, { ...gateway.document, port: Number(port) });
+    expect(answer).toMatchObject({ code: 31, stderr: expect.stringContaining(`port ${port} is taken by process`) });
+  });
+});
+
+describe("TLS", () => {
+  it("makes a certificate whose fingerprint the step tells, and takes new protocols and ciphers only", async () => {
+    const { fingerprint } = await started({ gateway: { tls: { mode: "self-signed" } } });
+    const peer = await handshake({});
+    expect(peer.fingerprint).toBe(fingerprint);
+    expect(peer.status).toBe(401);
+    for (const old of ["TLSv1", "TLSv1.1"] as const) {
+      await expect(handshake({ minVersion: old, maxVersion: old, ciphers: "DEFAULT@SECLEVEL=0" })).rejects.toThrow();
+    }
+    await expect(handshake({ maxVersion: "TLSv1.2", ciphers: "AES128-SHA@SECLEVEL=0" })).rejects.toThrow();
+    expect(JSON.parse((await gateway.apply()).stdout)).toMatchObject({ fingerprint });
+  });
+
+  it("takes a certificate from files, follows it when it is renewed, and refuses a wrong pair", async () => {
+    gateway = new GatewayHost();
+    const files = (name: string) =>
+      [path.join(gateway.host.root, `${name}.crt`), path.join(gateway.host.root, `${name}.key`)] as const;
+    const make = (name: string) => {
+      const [certificate, key] = files(name);
+      const subject = ["-subj", "/CN=test", "-days", "2", "-nodes", "-keyout", key, "-out", certificate];
+      execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", ...subject], {
+        stdio: "ignore",
+      });
+    };
+    for (const name of ["used", "renewed"]) make(name);
+    const [certificate, key] = files("used");
+    const { stdout } = await gateway.start({ gateway: { tls: { mode: "files", certificate, key } } });
+    const { fingerprint } = JSON.parse(stdout) as { fingerprint: string };
+    expect((await handshake({})).fingerprint).toBe(fingerprint);
+    for (const [index, source] of files("renewed").entries())
+      writeFileSync(files("used")[index]!, readFileSync(source));
+    expect(await holds()).toMatchObject({ holds: false, reason: expect.stringContaining("certificate") });
+    const renewed = JSON.parse((await gateway.apply()).stdout) as { fingerprint: string };
+    expect(renewed.fingerprint).not.toBe(fingerprint);
+    expect((await handshake({})).fingerprint).toBe(renewed.fingerprint);
+    make("used");
+    writeFileSync(certificate, readFileSync(files("renewed")[0]));
+    expect(await gateway.apply()).toMatchObject({ code: 38, stderr: expect.stringContaining("don't belong together") });
+  });
+
+  /** What the gateway shows of itself to one who trusts anybody, and what it answers without a key. */
+  function handshake(options: object): Promise<{ fingerprint: string; status: number }> {
+    return new Promise((resolve, reject) => {
+      const socket = connect({ port: gateway.port, host: "127.0.0.1", rejectUnauthorized: false, ...options }, () => {
+        const { fingerprint256 } = socket.getPeerCertificate();
+        const asked = request({ createConnection: () => socket, path: "/v1/models" }, (response) => {
+          response.resume();
+          socket.destroy();
+          resolve({ fingerprint: fingerprint256, status: response.statusCode ?? 0 });
+        });
+        asked.on("error", reject).end();
+      });
+      socket.on("error", reject);
+    });
+  }
+});
