@@ -1,10 +1,11 @@
-import { spawnSync } from "node:child_process";
-import { existsSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { accessSync, constants, existsSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { parse as parseVersion } from "semver";
 import type {
   ConcurrentUpdateError,
   ConfigMap,
   LocalWorkspace,
+  OutputMap,
   PulumiCommand,
   PulumiFn,
   Stack,
@@ -15,6 +16,7 @@ import {
   hasPendingOperations,
   projectFile,
   projectSettings,
+  stackExists,
   WORKSPACE_VARIABLE,
   type Backend,
 } from "./backend";
@@ -52,6 +54,11 @@ export async function openEngine({ home, environment, backend, say, keepBackend 
   const { ensureEngine } = await import("../bootstrap/engine/index.js");
   const engine = await ensureEngine({ log: say });
   const { LocalWorkspace, PulumiCommand } = await import("@pulumi/pulumi/automation/index.js");
+  // PulumiCommand.get() would start the engine to ask for its version, which is known here.
+  const pulumi = Object.assign(Object.create(PulumiCommand.prototype) as PulumiCommand, {
+    command: engine.path,
+    version: parseVersion(engine.version),
+  });
   const passphrase = openPassphrase(home, hasSecrets(environment), say);
   const project = projectFile(environment);
   if (keepBackend === true || !existsSync(project)) {
@@ -59,7 +66,7 @@ export async function openEngine({ home, environment, backend, say, keepBackend 
   }
   const workspace = await LocalWorkspace.create({
     workDir: environment.folder,
-    pulumiCommand: inOwnSession(await PulumiCommand.get({ root: engine.root, skipVersionCheck: true })),
+    pulumiCommand: inOwnSession(pulumi),
     envVars: { ...engine.env, ...passphrase.variables, ...ownVariables(environment, backend) },
   });
   return { workspace, environment, backend, passphraseSource: passphrase.source, summary: engine.summary };
@@ -91,8 +98,7 @@ type RunPulumi = (argv: string[], folder: string, variables: Record<string, stri
  * the terminal and from us takes the second for "stop without writing the state".
  */
 function inOwnSession(command: PulumiCommand): PulumiCommand {
-  const hasSetsid = spawnSync("setsid", ["--version"], { stdio: "ignore" }).status === 0;
-  if (!hasSetsid) return command;
+  if (!isOnPath("setsid")) return command;
   const engine = command as PulumiCommand & { run: RunPulumi };
   const run = engine.run.bind(Object.assign(Object.create(engine) as PulumiCommand, { command: "setsid" }));
   const path = engine.command;
@@ -102,6 +108,17 @@ function inOwnSession(command: PulumiCommand): PulumiCommand {
     return run([path, ...argv], folder, { ...variables, PATH }, ...rest);
   };
   return engine;
+}
+
+function isOnPath(program: string): boolean {
+  return (process.env["PATH"] ?? "").split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
 }
 
 /** Interrupts the engine's processes that outlasted their time, the hard way. */
@@ -119,15 +136,40 @@ export async function openStack(
 ): Promise<Stack | undefined> {
   const { Stack, StackNotFoundError } = await import("@pulumi/pulumi/automation/index.js");
   const { workspace, environment } = engine;
-  if (program !== undefined) workspace.program = program;
+  const exists = stackExists(engine.backend, environment.name);
+  if (exists === false && !create) return undefined;
+  // Every command names its stack, so that selecting one only asks whether it is there: a start of the engine less.
+  if (exists === true) workspace.selectStack = () => Promise.resolve();
   try {
-    return await (create
-      ? Stack.createOrSelect(environment.name, workspace)
-      : Stack.select(environment.name, workspace));
+    const stack = await openIt();
+    if (program !== undefined) await runInProcess(stack, program);
+    return stack;
   } catch (error) {
     if (error instanceof StackNotFoundError) return undefined;
     throw explainEngineError(engine, error);
   }
+
+  function openIt(): Promise<Stack> {
+    if (exists === false) return Stack.create(environment.name, workspace);
+    return create ? Stack.createOrSelect(environment.name, workspace) : Stack.select(environment.name, workspace);
+  }
+}
+
+/** Has the stack run `program` here. Its outputs are kept as they pass: the SDK would start the engine twice to read them. */
+async function runInProcess(stack: Stack, program: PulumiFn): Promise<void> {
+  const pulumi = await import("@pulumi/pulumi");
+  const readOutputs = stack.outputs.bind(stack);
+  let seen: OutputMap | undefined;
+  stack.outputs = () => (seen === undefined ? readOutputs() : Promise.resolve(seen));
+  stack.workspace.program = async () => {
+    const outputs = ((await program()) ?? {}) as Record<string, unknown>;
+    pulumi.output(outputs).apply((values) => {
+      // As they come back from the state: what is undefined is not there.
+      const plain = JSON.parse(JSON.stringify(values)) as Record<string, unknown>;
+      seen = Object.fromEntries(Object.entries(plain).map(([name, value]) => [name, { value, secret: false }]));
+    });
+    return outputs;
+  };
 }
 
 /** The stack's whole configuration, decrypted. @throws CommandError for a wrong passphrase */

@@ -11,6 +11,7 @@ import type { CommonOptions } from "./commands/options";
 import { Interrupted } from "./interruption";
 import { defineCommands, type RunCommand } from "./program";
 import { toJson, type Report } from "./report";
+import { serializeOnDemand } from "./serialize-on-demand";
 
 /** Errors whose message was written for the user. */
 const SPOKEN_ERRORS = new Set(["EngineError", "StepError"]);
@@ -75,6 +76,7 @@ function write(stream: NodeJS.WriteStream, text: string): Promise<void> {
 async function main(): Promise<void> {
   // A closed pipe (`tandem logs | head`) or a terminal that is gone must not end work in disorder.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
+  serializeOnDemand();
   const program = defineCommands(new Command("tandem"), runCommand);
   try {
     await program.parseAsync();

@@ -1,4 +1,4 @@
-import { readFactsAndChecks } from "../bootstrap/runner/host";
+import { readFactsAndChecks } from "../bootstrap/runner/read-host";
 import { planFor, prepare, type HostPlanResult, type Prepared } from "../bootstrap/runner/prepare";
 import { hostTargets, targetName } from "../bootstrap/runner/targets";
 import type { HostTarget } from "../bootstrap/runner/request";

@@ -36,7 +36,7 @@ export async function findCommandPlugin(cli: PulumiCli, log: (line: string) => v
  * The user's logins stay in use through PULUMI_CREDENTIALS_PATH.
  */
 export function offlinePluginEnvironment(): Record<string, string> {
-  const main = join(packageFolder(), "dist", "bootstrap", "engine", "command", "main.js");
+  const main = join(packageFolder(), "dist", "bundled", "command-plugin.js");
   if (!existsSync(main)) {
     throw new EngineError(`Tandem is not built yet — missing ${main} — fix: make, or npm install && npm run build`);
   }

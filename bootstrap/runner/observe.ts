@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { HostFacts } from "../../plan/facts";
 import { ProblemsError, type Problem } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
-import { readFactsAndChecks } from "./host";
+import { readFactsAndChecks } from "./read-host";
 import { lastSeen, type LastSeen } from "./last-seen";
 import { STEP_NAMES, type HostTarget, type StepCheck, type StepName } from "./request";
 import { targetName } from "./targets";

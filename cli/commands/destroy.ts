@@ -1,18 +1,13 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import {
-  ABANDON_VARIABLE,
-  KEEP_CACHE_VARIABLE,
-  readChecks,
-  SWEPT_VARIABLE,
-  sweepHost,
-} from "../../bootstrap/runner/host";
+import { ABANDON_VARIABLE, KEEP_CACHE_VARIABLE, SWEPT_VARIABLE, sweepHost } from "../../bootstrap/runner/host";
+import { readChecks } from "../../bootstrap/runner/read-host";
 import type { HostTarget } from "../../bootstrap/runner/request";
 import { targetName } from "../../bootstrap/runner/targets";
 import { forgetStack, stackExists } from "../backend";
 import { confirm, type Console } from "../console";
-import { chooseTarget, environmentTargets, forgetHosts } from "../environment-hosts";
+import { chooseTarget, environmentTargets, forgetHosts, isRented } from "../environment-hosts";
 import { CommandError, messageOf } from "../exit";
 import { forgetPlans } from "../last-plan";
 import { runOperation } from "../operation";
@@ -54,7 +49,8 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
 
 /** Every host of the environment but the one that is given up, which the runner is told to leave alone. */
 function targetsToClean({ environment, console }: Session, abandoned: string | undefined): HostTarget[] {
-  const targets = environmentTargets(environment);
+  // Rented machines end as a whole: nothing is taken back on them.
+  const targets = environmentTargets(environment).filter((target) => !isRented(target));
   if (abandoned === undefined) return targets;
   const given = chooseTarget(targets, abandoned);
   process.env[ABANDON_VARIABLE] = targetName(given);

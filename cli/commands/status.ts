@@ -1,4 +1,4 @@
-import { readChecks } from "../../bootstrap/runner/host";
+import { readChecks } from "../../bootstrap/runner/read-host";
 import { PROOF_TIMEOUT_SECONDS, proofDocument } from "../../bootstrap/runner/proof";
 import type { HostTarget, StepCheck, StepRequest } from "../../bootstrap/runner/request";
 import { applyStep } from "../../bootstrap/runner/step";

@@ -95,14 +95,14 @@ describe("tandem and tandem-runner", () => {
     }
     const { status, stderr } = start(path.join(folder, "package/bin", name), []);
     expect(status).toBe(127);
-    expect(stderr).toMatch(new RegExp(`^${name}: not built yet — missing dist/.*main.js in .* — fix: make, or npm`));
+    expect(stderr).toMatch(new RegExp(`^${name}: not built yet — missing dist/bundled/.*js in .* — fix: make, or npm`));
   });
 
   test("are found through chains of links, as npm makes them, and from a folder with blanks", () => {
     const package_ = path.join(folder, "a package");
     mkdirSync(path.join(package_, "bin"), { recursive: true });
-    mkdirSync(path.join(package_, "dist/cli"), { recursive: true });
-    writeFileSync(path.join(package_, "dist/cli/main.js"), "console.log(process.argv.slice(2))");
+    mkdirSync(path.join(package_, "dist/bundled"), { recursive: true });
+    writeFileSync(path.join(package_, "dist/bundled/tandem.js"), "console.log(process.argv.slice(2))");
     for (const file of ["node22", "tandem"]) {
       writeFileSync(path.join(package_, "bin", file), readFileSync(path.join(bin, file)), { mode: 0o755 });
     }

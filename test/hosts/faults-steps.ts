@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
 import { copyFileSync, existsSync } from "node:fs";
 import * as path from "node:path";
-import { readChecks, sweepHost } from "../../bootstrap/runner/host";
+import { sweepHost } from "../../bootstrap/runner/host";
+import { readChecks } from "../../bootstrap/runner/read-host";
 import type { SshTarget, StepRequest } from "../../bootstrap/runner/request";
 import { closeConnections } from "../../bootstrap/runner/ssh-connection";
 import { applyStep } from "../../bootstrap/runner/step";
