@@ -155,6 +155,8 @@ export class ServingHost extends pulumi.ComponentResource {
         // Damaged weights that were fetched again get a new digest: vLLM has to read them anew.
         weightsDigest: weights.digest,
         // Another driver was put in place with vLLM stopped: it has to be started again.
+        // Told again while it runs, so that a better figure does not start it anew.
+        ...(plan.footprint && { footprintKey: plan.footprint.startKey, footprintGiB: plan.footprint.besideKvGiB }),
         driverVersion: driver?.version,
         startupSeconds: plan.startup.timeoutSeconds,
         stopSeconds: STOP_SECONDS,

@@ -1,6 +1,7 @@
 import type { GpuFacts, HostFacts } from "./facts";
+import { knownFootprint, type KnownFootprint } from "./footprint";
 import { kvCacheFor, trainingShareGiB, type KvCache } from "./ledger";
-import { defaultBatch, fixedParts, totalGiB, type ServingShape } from "./memory-model";
+import { defaultBatch, totalGiB, type ServingShape } from "./memory-model";
 import type { ModelShape } from "./model-shape";
 import { legalTrainerSizes } from "./parallel";
 import type { Dtype } from "./plan";
@@ -24,6 +25,7 @@ export interface Candidate {
   readonly tensorParallel: number;
   readonly replicas: number;
   readonly serving: ServingShape;
+  readonly footprint: KnownFootprint;
   readonly kv: KvCache;
   readonly maxModelLen: number;
   readonly verdict: "fits" | "tight" | "does not fit";
@@ -42,20 +44,22 @@ const USEFUL_CACHE_TOKENS = 16_384;
 export function evaluate(context: GpuContext, tensorParallel: number, replicas: number): Candidate {
   const { settings, shape, gpuTotalGiB } = context;
   const serving = servingShape(context, tensorParallel);
-  const kv = kvCacheFor(serving, settings.split.serving, gpuTotalGiB);
+  const gpuModel = context.gpus[0]?.model ?? "";
+  const footprint = knownFootprint({ settings, host: context.host, serving, replicas, gpuModel, gpuTotalGiB });
+  const kv = kvCacheFor(serving, settings.split.serving, gpuTotalGiB, footprint.parts);
   const asked = settings.serving.maxModelLen;
   const trainer = settings.training.backend === "off" ? undefined : fittingTrainer(context);
   const base = {
     tensorParallel,
     replicas,
     serving,
+    footprint,
     kv,
     maxModelLen: asked ?? Math.min(shape.maxPositions, lengthThatFits(kv.tokens)),
   };
 
   const least = asked ?? Math.min(shape.maxPositions, LEAST_LENGTH);
-  if (kv.tokens < least)
-    return { ...base, verdict: "does not fit", shortage: servingShortage(context, serving, kv, least) };
+  if (kv.tokens < least) return { ...base, verdict: "does not fit", shortage: servingShortage(context, base, least) };
   if (settings.training.backend !== "off" && trainer === undefined) {
     return { ...base, verdict: "does not fit", shortage: trainingShortage(context) };
   }
@@ -98,12 +102,11 @@ function trainerShapes({ settings, shape, gpus }: GpuContext): TrainerShape[] {
 
 function servingShortage(
   { settings, gpuTotalGiB }: GpuContext,
-  serving: ServingShape,
-  kv: KvCache,
+  { serving, footprint, kv }: Pick<Candidate, "serving" | "footprint" | "kv">,
   leastTokens: number,
 ): string {
   const share = settings.split.serving * gpuTotalGiB;
-  const fixed = totalGiB(fixedParts(serving));
+  const fixed = totalGiB(footprint.parts);
   const has =
     kv.tokens > 0
       ? `leaves a KV cache of ${kv.tokens} tokens, ${leastTokens} are needed`

@@ -1,3 +1,5 @@
+import type { Footprint } from "./footprint";
+
 /** How two GPUs of one host reach each other, best first: NVLink, one PCIe switch, through the CPU, through another socket. */
 export type GpuLink = "nvlink" | "pcie-switch" | "pcie-host" | "pcie-socket" | "none" | "unknown";
 
@@ -38,6 +40,10 @@ export interface HostFacts {
   readonly cache: { readonly path: string; readonly freeGiB: number };
   /** Folder of the stacks and the free space of its disk; absent where that is the cache's disk. */
   readonly stacks?: { readonly path: string; readonly freeGiB: number };
+  /** What vLLM was measured to take of a GPU on earlier starts, whoever's they were. */
+  readonly footprints?: readonly Footprint[];
+  /** What the stack's own vLLM was started with, by `startKey`; absent when it does not run. */
+  readonly startedWith?: Footprint;
   /** Free space of the memory file system, for adapters. */
   readonly sharedMemoryGiB: number;
   /** The GPUs that the driver shows; none without a working driver. */

@@ -3,6 +3,7 @@ import { planCost, priceProblem } from "./cost";
 import { diskNeed, diskProblems } from "./disk";
 import type { GpuFacts, HostFacts } from "./facts";
 import { findGpuType } from "./gpu-types";
+import { footprintReasons } from "./footprint";
 import { gpuLedger } from "./ledger";
 import { dtypeProblem, servingDtype } from "./model-problems";
 import { chooseParallel, gpusOf, isMixture } from "./parallel-choice";
@@ -47,7 +48,7 @@ export function planOnGpus(request: PlanRequest, host: HostFacts, gpus: readonly
       ...describe(request, context, choice.chosen),
       disk,
       cost: planCost(settings, request.pricePerHourUsd),
-      reasons: choice.reasons,
+      reasons: [...choice.reasons, ...footprintReasons({ footprint: choice.chosen.footprint.planned })],
     },
     problems: [],
   };
@@ -59,7 +60,7 @@ function describe(
   chosen: Candidate,
 ): Omit<Plan, "disk" | "cost" | "reasons"> {
   const { settings, gpus, dtype } = context;
-  const { tensorParallel, replicas, kv, serving, trainer } = chosen;
+  const { tensorParallel, replicas, kv, serving, footprint, trainer } = chosen;
   const { enforceEager } = serving;
   const used = gpus.slice(0, tensorParallel * replicas * settings.pipelineParallel);
   return {
@@ -74,13 +75,14 @@ function describe(
       gpuLedger({
         index,
         totalGiB: memoryGiB,
-        serving,
+        serving: footprint.parts,
         kvCacheBytes: kv.bytes,
         split: settings.split,
         // Its ranks are on the first GPUs.
         ...(trainer && position < trainer.tensorParallel && { trainer }),
       }),
     ),
+    footprint: footprint.planned,
     kvCacheBytes: kv.bytes,
     kvCacheTokens: kv.tokens,
     maxModelLen: chosen.maxModelLen,

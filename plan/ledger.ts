@@ -1,4 +1,11 @@
-import { BYTES_PER_GIB, fixedParts, kvBytesPerToken, totalGiB, type ServingShape } from "./memory-model";
+import {
+  BYTES_PER_GIB,
+  fixedParts,
+  kvBytesPerToken,
+  totalGiB,
+  type FixedParts,
+  type ServingShape,
+} from "./memory-model";
 import type { GpuLedger, LedgerPart } from "./plan";
 import type { Split } from "./split";
 import { trainerParts, trainerTotalGiB, type TrainerShape } from "./trainer-memory";
@@ -16,9 +23,15 @@ export interface KvCache {
 /**
  * The KV cache that makes vLLM's **whole** footprint the chosen share: share x total - everything else that vLLM takes.
  * @param gpuTotalGiB the smallest of the GPUs' totals as `nvidia-smi` reports them; the cache is the same on every GPU
+ * @param fixed what vLLM takes beside it
  */
-export function kvCacheFor(serving: ServingShape, servingShare: number, gpuTotalGiB: number): KvCache {
-  const leftBytes = (servingShare * gpuTotalGiB - totalGiB(fixedParts(serving))) * BYTES_PER_GIB;
+export function kvCacheFor(
+  serving: ServingShape,
+  servingShare: number,
+  gpuTotalGiB: number,
+  fixed: FixedParts = fixedParts(serving),
+): KvCache {
+  const leftBytes = (servingShare * gpuTotalGiB - totalGiB(fixed)) * BYTES_PER_GIB;
   const blockBytes = kvBytesPerToken(serving) * BLOCK_TOKENS;
   const blocks = Math.floor(leftBytes / blockBytes);
   return { bytes: blocks * blockBytes, tokens: blocks * BLOCK_TOKENS };
@@ -40,7 +53,8 @@ export function trainingShareGiB(split: Split, gpuTotalGiB: number): number {
 export interface LedgerRequest {
   readonly index: number;
   readonly totalGiB: number;
-  readonly serving: ServingShape;
+  /** What vLLM takes beside its KV cache. */
+  readonly serving: FixedParts;
   readonly kvCacheBytes: number;
   readonly split: Split;
   /** Absent when nothing trains. */
@@ -68,8 +82,7 @@ export function gpuLedger({ index, totalGiB: total, serving, kvCacheBytes, split
   };
 }
 
-function servingParts(serving: ServingShape, kvCacheBytes: number): LedgerPart[] {
-  const fixed = fixedParts(serving);
+function servingParts(fixed: FixedParts, kvCacheBytes: number): LedgerPart[] {
   return [
     part("serving", "weights", fixed.weights),
     part("serving", "adapter slots", fixed.adapters),

@@ -1,4 +1,5 @@
 import type { HostFacts } from "./facts";
+import type { PlannedFootprint } from "./footprint";
 import type { ModelShape } from "./model-shape";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
@@ -71,6 +72,8 @@ export interface Plan {
   readonly perGpu: readonly GpuLedger[];
   /** Only on the CPU. */
   readonly host?: HostLedger;
+  /** What the KV cache was worked out from; absent on the CPU. */
+  readonly footprint?: PlannedFootprint;
   /** KV cache of each worker process. */
   readonly kvCacheBytes: number;
   /** Tokens that the KV cache of one replica holds. */

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Prints what this host is as one JSON object: HostFacts of plan/facts.ts. Changes nothing; needs neither Python nor root.
 # Reads: TANDEM_PORT       the port whose holder is wanted (optional)
+#        TANDEM_STACK      the stack whose vLLM is told of (optional)
 #        TANDEM_CACHE_DIR  the folder whose disk is looked at, see common.sh
 TANDEM_SCRIPTS_DIR="${TANDEM_SCRIPTS_DIR:-$(cd "$(dirname "$0")" && pwd)}"
 # shellcheck source=common.sh
@@ -48,6 +49,24 @@ stacks_json() {
   if [ "$disks" -gt 1 ]; then printf ',"stacks":{"path":%s,"freeGiB":%s}' "$(json_string "$TANDEM_HOST_DIR")" "$(free_gib "$TANDEM_HOST_DIR")"; fi
 }
 
+# What proof.sh kept beside the weights; lines of another form are no records.
+footprints_json() {
+  records="$(cat "$TANDEM_CACHE_DIR"/models/footprint-*.json 2>/dev/null |
+    LC_ALL=C sed -n 's/^\({"key":"[^"\\]*","besideKvGiB":[0-9][0-9.]*\),"measuredAt":"[^"\\]*"}$/\1}/p' | paste -sd, -)"
+  if [ -n "$records" ]; then printf ',"footprints":[%s]' "$records"; fi
+}
+
+# What the stack's own vLLM was started with.
+started_with_json() {
+  definition="$TANDEM_STACK_DIR/units/serving/unit.json"
+  if [ -z "${TANDEM_STACK:-}" ] || [ ! -r "$definition" ]; then return 0; fi
+  serving_footprintKey='' serving_footprintGiB=''
+  eval "$(json_assignments serving_ <"$definition" 2>/dev/null)"
+  if [ -n "$serving_footprintKey" ] && [ -n "$serving_footprintGiB" ]; then
+    printf ',"startedWith":{"key":%s,"besideKvGiB":%s}' "$(json_string "$serving_footprintKey")" "$serving_footprintGiB"
+  fi
+}
+
 port_holder_json() {
   [ -n "${TANDEM_PORT:-}" ] || return 0
   holder="$(port_holder "$TANDEM_PORT")"
@@ -77,9 +96,9 @@ main() {
   if [ "$(id -u)" -eq 0 ]; then is_root=true; fi
   shared=0
   if [ -d /dev/shm ]; then shared="$(free_gib /dev/shm)"; fi
-  printf '{"name":%s,"architecture":%s,"operatingSystem":%s,"cpuCores":%s,%s,"cache":{"path":%s,"freeGiB":%s}%s,"sharedMemoryGiB":%s' \
+  printf '{"name":%s,"architecture":%s,"operatingSystem":%s,"cpuCores":%s,%s,"cache":{"path":%s,"freeGiB":%s}%s%s%s,"sharedMemoryGiB":%s' \
     "$(json_string "$(uname -n)")" "$(json_string "$(uname -m)")" "$(operating_system_json)" "$(nproc)" "$memory" \
-    "$(json_string "$TANDEM_CACHE_DIR")" "$(free_gib "$TANDEM_CACHE_DIR")" "$(stacks_json)" "$shared"
+    "$(json_string "$TANDEM_CACHE_DIR")" "$(free_gib "$TANDEM_CACHE_DIR")" "$(stacks_json)" "$(footprints_json)" "$(started_with_json)" "$shared"
   gpu_facts_json
   printf ',"isRoot":%s,"serviceManager":"%s","pythons":[%s],"hasCCompiler":%s%s,"environment":{%s}}\n' "$is_root" \
     "$(service_manager)" "$(pythons_json)" "$(c_compiler_json)" "$(port_holder_json)" "$(environment_json)"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Proves that the serving unit does what was planned, by using and measuring it; the work is in prove.py.
-# Reads: TANDEM_REQUEST    { baseUrl, model, deadlineSeconds, unit, prompt?, ... }
+# Reads: TANDEM_REQUEST    { baseUrl, model, deadlineSeconds, unit, prompt?, kvCacheBytes?, footprintKey?, ... };
+#                          with the last two, what vLLM takes beside its KV cache is kept in the cache of weights
 #        TANDEM_STACK_DIR  the unit's folder is in it
 #        TANDEM_STEP_DIR   remembers which run of the unit was proven
 #        standard input    { apiKey }
@@ -10,6 +11,10 @@
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 # shellcheck source=unit.sh
 . "$TANDEM_SCRIPTS_DIR/unit.sh"
+# shellcheck source=journal.sh
+. "$TANDEM_SCRIPTS_DIR/journal.sh"
+# shellcheck source=cache.sh
+. "$TANDEM_SCRIPTS_DIR/cache.sh"
 
 # A proof is of one run of the unit: each start has an id of its own.
 check() {
@@ -32,10 +37,19 @@ apply() {
   [ "$unit_state" = running ] || die 43 "the unit $doc_unit does not run (state $unit_state) — fix: apply the serving step again"
   python="$(cat "$(unit_dir "$doc_unit")/python")"
   rm -f "$TANDEM_STEP_DIR/proven" "$TANDEM_STEP_DIR/proven-training"
+  choose_footprint_file
   "$python" -ESsB "$TANDEM_SCRIPTS_DIR/prove.py" "$(unit_dir "$doc_unit")"
   printf '%s' "$unit_unitId" | write_file "$TANDEM_STEP_DIR/proven"
   unit_status training
   if [ -n "$unit_unitId" ]; then printf '%s' "$unit_unitId" | write_file "$TANDEM_STEP_DIR/proven-training"; fi
+}
+
+# Later plans of this host read it: see facts.sh.
+choose_footprint_file() {
+  if [ -z "${doc_footprintKey:-}" ] || [ ! -d "$TANDEM_CACHE_DIR/models" ]; then return 0; fi
+  TANDEM_FOOTPRINT="$TANDEM_CACHE_DIR/models/footprint-$(printf '%s' "$doc_footprintKey" | sha256sum | cut -c 1-16).json"
+  if [ -e "$TANDEM_FOOTPRINT" ]; then cache_use "$TANDEM_FOOTPRINT" found; else cache_use "$TANDEM_FOOTPRINT" made; fi
+  export TANDEM_FOOTPRINT
 }
 
 undo() {

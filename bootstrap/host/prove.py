@@ -19,6 +19,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, NoReturn
 
+from footprint import keep_footprint
 from prove_processes import count_workers, measure_gpus, measure_processes, processes_below, with_logged_names
 from supervise_container import container_pid
 
@@ -170,6 +171,7 @@ def main(folder: Path) -> int:
     processes = with_logged_names(processes_below(*roots), folder / "log", container is not None)
     counted = count_workers(processes)
     gpus = measure_gpus(processes, counted["workers"], folder / "gpu-before")
+    keep_footprint(request, counted["workers"], gpus)
     training = train(request["training"], key) if "training" in request else None
     if "training" in request:
         measure_training(gpus, folder.with_name(request["training"]["unit"]))

@@ -62,6 +62,8 @@ def define(folder: Path) -> None:
         "digest": hashlib.sha256(definition.encode()).hexdigest(),
         "cwd": str(folder),
     }
+    # What facts.sh tells of a vLLM that runs.
+    unit.update({name: request[name] for name in ("footprintKey", "footprintGiB") if name in request})
     if "container" in request:
         unit.update(container_unit(request, folder, sorted(secret_environment)))
     inherited = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith(INHERITED_STARTS)}

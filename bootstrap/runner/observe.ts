@@ -97,5 +97,6 @@ export function withoutOwnUse(host: Host): HostFacts {
       portHolder: undefined,
       gpus: facts.gpus.map((gpu) => ({ ...gpu, memoryUsedGiB: 0 })),
     }),
+    startedWith: holds(host, "serving") ? facts.startedWith : undefined,
   };
 }

@@ -37,6 +37,7 @@ export function proofDocument({ plan, servedModelName, unitId, deep, trainingUni
     deadlineSeconds: TOKEN_DEADLINE_SECONDS,
     unit: "serving",
     unitId,
+    ...(plan.footprint && { footprintKey: plan.footprint.key, kvCacheBytes: plan.kvCacheBytes }),
     ...(deep &&
       plan.training.backend !== "off" && {
         training: {
