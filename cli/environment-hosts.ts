@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { HostTarget } from "../bootstrap/runner/request";
 import { hostTargets, targetName } from "../bootstrap/runner/targets";
 import { nearestName } from "../plan/nearest";
+import type { Settings } from "../plan/settings";
 import { loadSettings } from "../stacks/config";
 import type { Environment } from "./environments";
 import { CommandError, EXIT } from "./exit";
@@ -25,8 +26,14 @@ export function forgetHosts(environment: Environment): void {
  * Settings that can't be read take nothing away.
  */
 export function environmentTargets(environment: Environment): HostTarget[] {
-  const all = union(configured(environment), remembered(environment));
-  return all.length === 0 ? [{ kind: "local" }] : all;
+  const { target, hosts } = configured(environment);
+  const all = union(hosts, remembered(environment));
+  return all.length === 0 && target !== "ec2" ? [{ kind: "local" }] : all;
+}
+
+/** A rented machine ends with its launch: nothing is taken back on it. */
+export function isRented(target: HostTarget): boolean {
+  return target.kind === "ssh" && target.instance !== undefined;
 }
 
 /**
@@ -44,11 +51,15 @@ export function chooseTarget(targets: readonly HostTarget[], wanted: string | un
   throw new CommandError(`--host: ${what} — allowed: ${names.join(", ")} — fix: --host ${near}`, EXIT.usage);
 }
 
-function configured(environment: Environment): HostTarget[] {
+function configured(environment: Environment): {
+  readonly target?: Settings["target"];
+  readonly hosts: readonly HostTarget[];
+} {
   try {
-    return hostTargets(loadSettings(SettingsFile.read(environment.source.path).config()));
+    const settings = loadSettings(SettingsFile.read(environment.source.path).config());
+    return { target: settings.target, hosts: hostTargets(settings) };
   } catch {
-    return [];
+    return { hosts: [] };
   }
 }
 

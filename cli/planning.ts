@@ -1,5 +1,5 @@
 import { readFactsAndChecks } from "../bootstrap/runner/read-host";
-import { planFor, prepare, type HostPlanResult, type Prepared } from "../bootstrap/runner/prepare";
+import { planFor, prepare, type HostPlanResult, type Prepared, type PrepareOptions } from "../bootstrap/runner/prepare";
 import { hostTargets, targetName } from "../bootstrap/runner/targets";
 import type { HostTarget } from "../bootstrap/runner/request";
 import type { HostFacts } from "../plan/facts";
@@ -20,7 +20,7 @@ export async function planHosts(
 ): Promise<HostPlanResult[]> {
   // Whoever names GPUs on the command line asks about those, not about machines.
   const namesGpus = changes.some(({ path }) => path.join(".") === "gpuType");
-  if (namesGpus || (settings.target !== "local" && settings.target !== "ssh")) return planFor(settings, []);
+  if (namesGpus || (settings.target !== "local" && settings.target !== "ssh")) return planFor(settings, [], namesGpus);
   const hosts = await Promise.all(
     hostTargets(settings).map(async (target) => ({ target, facts: await factsToPlanOn(target, settings, stack) })),
   );
@@ -47,9 +47,9 @@ async function factsToPlanOn(target: HostTarget, settings: Settings, stack: stri
  * Observes the hosts and plans for each, as the program will.
  * @throws CommandError (does not fit) or ProblemsError (settings)
  */
-export async function prepareHosts(settings: Settings, stack: string): Promise<Prepared> {
+export async function prepareHosts(settings: Settings, stack: string, options: PrepareOptions = {}): Promise<Prepared> {
   try {
-    return await prepare(settings, stack);
+    return await prepare(settings, stack, options);
   } catch (error) {
     if (error instanceof ProblemsError && error.message.startsWith("The plan does not fit")) {
       throw new CommandError(error.message, EXIT.doesNotFit, { problems: error.problems });

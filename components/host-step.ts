@@ -1,6 +1,8 @@
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { local } from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
+import type { LaunchRequest, LaunchResult } from "../bootstrap/cloud/launch-request";
 import { packageRoot } from "../bootstrap/runner/package-root";
 import type { StepName, StepRequest } from "../bootstrap/runner/request";
 import type { Host } from "../bootstrap/runner/observe";
@@ -63,11 +65,45 @@ export class ApiKey extends local.Command {
   }
 }
 
+export interface MachineLaunchArgs {
+  readonly request: pulumi.Input<LaunchRequest>;
+  /** Why machines have to be launched; absent when all are there. */
+  readonly reason?: string;
+}
+
+/**
+ * The launch of rented machines. Another mark of the launch means other machines: the new ones are there, and the host steps on
+ * them applied, before the old ones end. Machines that are missing are launched again in place.
+ */
+export class MachineLaunch extends local.Command {
+  /** Unknown in a preview that will launch. */
+  readonly result: pulumi.Output<LaunchResult>;
+
+  constructor(name: string, { request, reason }: MachineLaunchArgs, opts: pulumi.CustomResourceOptions = {}) {
+    const input = pulumi.output(request);
+    super(
+      name,
+      {
+        create: runnerCommand("launch"),
+        update: runnerCommand("launch"),
+        // It ends the machines that the launch handed on, and no others.
+        delete: runnerCommand("end-launch"),
+        stdin: input.apply((value) => JSON.stringify(value)),
+        triggers: [input.apply(({ launch }) => launch)],
+        environment: { TANDEM_REPAIR: `${reason ?? "as it was"} #${randomBytes(4).toString("hex")}` },
+        logging: local.Logging.Stderr,
+      },
+      reason === undefined ? pulumi.mergeOptions(opts, { ignoreChanges: ["environment"] }) : opts,
+    );
+    this.result = this.stdout.apply((stdout) => JSON.parse(stdout) as LaunchResult);
+  }
+}
+
 /**
  * The command line for our runner. The path is part of the state, and the state outlives the folder it names:
  * `tandem destroy` sets TANDEM_RUNNER to the runner of the version that destroys.
  */
-function runnerCommand(verb: "apply" | "undo" | "key"): string {
+function runnerCommand(verb: "apply" | "undo" | "key" | "launch" | "end-launch"): string {
   const runner = join(packageRoot(), "bin", "tandem-runner").replaceAll("'", `'\\''`);
   return `runner='${runner}'; exec "\${TANDEM_RUNNER:-$runner}" ${verb}`;
 }

@@ -42,7 +42,7 @@ export class NvidiaDriver extends pulumi.ComponentResource {
     const step = new HostStep<DriverResult>(
       `${name}-driver`,
       { host, step: "driver", document, timeoutSeconds: DRIVER_TIMEOUT_SECONDS },
-      { parent: this, dependsOn: opts.dependsOn },
+      { parent: this, dependsOn: opts.dependsOn, deletedWith: opts.deletedWith },
     );
     this.result = step.result;
     this.registerOutputs({ result: this.result });

@@ -36,6 +36,8 @@ const TRAINER_TIMEOUT_SECONDS = 3600;
 const STOP_SECONDS = 30;
 
 export interface ServingHostArgs extends PreparedHost {
+  /** The launch of a rented machine: the host ends with it, so nothing is taken back on the machine itself. */
+  readonly launch?: pulumi.Resource;
   readonly settings: Settings;
   readonly key: ApiKey;
 }
@@ -53,9 +55,10 @@ export class ServingHost extends pulumi.ComponentResource {
   constructor(name: string, args: ServingHostArgs, opts: pulumi.ComponentResourceOptions = {}) {
     super("tandem:index:ServingHost", name, {}, opts);
     this.servedModelName = args.plan.model;
-    const child = (...dependsOn: pulumi.Resource[]) => ({ parent: this, dependsOn });
+    const { launch } = args;
+    const child = (...dependsOn: pulumi.Resource[]) => ({ parent: this, dependsOn, deletedWith: launch });
 
-    const lease = this.lease(name, args, child());
+    const lease = this.lease(name, args, launch === undefined ? child() : child(launch));
     // A host that serves on its CPU is asked nothing about drivers.
     const driver = args.plan.device === "cuda" ? new NvidiaDriver(name, args, child(lease)) : undefined;
     const runtime = this.runtime(name, args, child(driver ?? lease));

@@ -1,11 +1,28 @@
 import * as pulumi from "@pulumi/pulumi";
-import type { Prepared } from "../bootstrap/runner/prepare";
+import type { Prepared, PreparedHost } from "../bootstrap/runner/prepare";
 import type { ProofResult } from "../bootstrap/runner/proof";
 import { baseUrlOf } from "../bootstrap/runner/reach";
 import { ApiKey } from "./host-step";
 import { ServingHost } from "./serving-host";
 
-export type ServingPairArgs = Prepared;
+/** Machines that are rented for the stack, with their launch. */
+export interface RentedMachines {
+  /** The hosts as they are once they run; unknown in a preview that will launch. */
+  readonly hosts: pulumi.Output<readonly PreparedHost[]>;
+  readonly launch: pulumi.Resource;
+}
+
+export interface ServingPairArgs extends Prepared {
+  /** Needed where `prepared.cloud` is there. */
+  readonly machines?: RentedMachines;
+}
+
+/** What serves once every host is proven. */
+interface Served {
+  readonly hosts: readonly PreparedHost[];
+  readonly proven: ProofResult[];
+  readonly startedAt: string;
+}
 
 /**
  * vLLM serving a model on each of the hosts, proven by a generated token.
@@ -22,25 +39,47 @@ export class ServingPair extends pulumi.ComponentResource {
   readonly proven: pulumi.Output<ProofResult[]>;
   /** When the stack took its first host, ISO 8601. */
   readonly startedAt: pulumi.Output<string>;
+  /** The settings with the hosts that serve: machines that this run launched are known only now. */
+  readonly prepared: pulumi.Output<Prepared>;
 
   constructor(name: string, args: ServingPairArgs, opts: pulumi.ComponentResourceOptions = {}) {
     super("tandem:index:ServingPair", name, {}, opts);
-    const { settings } = args;
+    const { settings, cloud, machines } = args;
     const key = new ApiKey(`${name}-key`, { parent: this });
-    const hosts = args.hosts.map(
+    // A preview shows the steps on machines that there are not yet as they are planned; a run makes them on what was launched.
+    const isKnown =
+      machines === undefined || pulumi.runtime.isDryRun() || !args.hosts.some(({ host }) => host.isPlanned);
+    const served = isKnown
+      ? this.serve(name, args, args.hosts, key)
+      : machines.hosts.apply((hosts) => this.serve(name, args, hosts, key));
+    this.servedModelName = args.hosts[0]?.plan.model ?? settings.model;
+    this.apiKey = key.value;
+    this.proven = served.apply(({ proven }) => proven);
+    this.startedAt = served.apply(({ startedAt }) => startedAt);
+    this.prepared = served.apply(({ hosts }) => ({ settings, hosts, cloud }));
+    this.baseUrl = this.prepared.apply((prepared) => baseUrlOf(prepared, 0));
+    this.registerOutputs({ baseUrl: this.baseUrl, apiKey: this.apiKey });
+  }
+
+  private serve(
+    name: string,
+    { settings, machines }: ServingPairArgs,
+    hosts: readonly PreparedHost[],
+    key: ApiKey,
+  ): pulumi.Output<Served> {
+    const serving = hosts.map(
       ({ host, plan }) =>
         new ServingHost(
           // This machine's steps go by the stack's name alone; a host of many by its own, so that one more changes no other.
           host.target.kind === "local" ? name : `${name}-${host.name}`,
-          { host, plan, settings, key },
+          { host, plan, settings, key, launch: machines?.launch },
           { parent: this },
         ),
     );
-    this.servedModelName = hosts[0]?.servedModelName ?? settings.model;
-    this.apiKey = key.value;
-    this.proven = pulumi.all(hosts.map(({ proven }) => proven));
-    this.startedAt = pulumi.all(hosts.map(({ startedAt }) => startedAt)).apply((times) => times.toSorted()[0] ?? "");
-    this.baseUrl = this.proven.apply(() => baseUrlOf(args, 0));
-    this.registerOutputs({ baseUrl: this.baseUrl, apiKey: this.apiKey });
+    const proven = pulumi.all(serving.map((host) => host.proven));
+    const times = pulumi.all(serving.map((host) => host.startedAt));
+    return pulumi
+      .all([proven, times])
+      .apply(([proven, times]): Served => ({ hosts, proven, startedAt: times.toSorted()[0] ?? "" }));
   }
 }

@@ -55,6 +55,7 @@ export function buildOutputs(parts: OutputParts): Outputs {
     cost: {
       pricePerHourUsd: settings.target === "local" ? undefined : first.plan.cost.pricePerHourUsd,
       startedAt,
+      expiresAt: prepared.cloud?.mark.expiresAt?.toISOString(),
       capUsd: first.plan.cost.capUsd,
     },
   };

@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { prepare, type Prepared } from "../bootstrap/runner/prepare";
-import { ServingPair } from "../components/serving-pair";
+import { ServingPair, type RentedMachines } from "../components/serving-pair";
 import { ProblemsError } from "../plan/problem";
 import { buildOutputs } from "./build-outputs";
 import { loadSettings } from "./config";
@@ -22,11 +22,12 @@ async function program(
       if (host.unreachableBecause === undefined) continue;
       await pulumi.log.warn(`${host.name} is not checked: ${host.unreachableBecause}`);
     }
-    const pair = new ServingPair(pulumi.getStack(), prepared);
+    const machines = await rentMachines(prepared);
+    const pair = new ServingPair(pulumi.getStack(), { ...prepared, machines });
     return stackOutputs(
       pulumi
-        .all([pair.apiKey, pair.proven, pair.startedAt])
-        .apply(([apiKey, proven, startedAt]) =>
+        .all([pair.prepared, pair.apiKey, pair.proven, pair.startedAt])
+        .apply(([prepared, apiKey, proven, startedAt]) =>
           buildOutputs({ prepared, servedModelName: pair.servedModelName, apiKey, proven, startedAt }),
         ),
     );
@@ -35,6 +36,14 @@ async function program(
     if (error instanceof ProblemsError) throw new pulumi.RunError(error.message);
     throw error;
   }
+}
+
+/** The machines of `target: ec2`. AWS's part of the SDK takes a while to load: nobody else pays for it. */
+async function rentMachines(prepared: Prepared): Promise<RentedMachines | undefined> {
+  const { cloud } = prepared;
+  if (cloud === undefined) return undefined;
+  const { Ec2Machines } = await import("../components/machines/ec2.js");
+  return new Ec2Machines(pulumi.getStack(), { ...prepared, cloud });
 }
 
 /** One stack output a field; only the key stays secret, so that the rest can be read at a glance. */

@@ -74,6 +74,6 @@ function toRungError(error: CreateFleetError, choices: FleetRequest["choices"]):
   const { InstanceType = "", SubnetId } = LaunchTemplateAndOverrides?.Overrides ?? {};
   const rung = choices.find(
     ({ instanceType, subnetId }) => instanceType === (InstanceType as string) && (SubnetId ?? subnetId) === subnetId,
-  ) ?? { instanceType: String(InstanceType), market: choices[0]?.market ?? "on-demand" };
+  ) ?? { instanceType: InstanceType, market: choices[0]?.market ?? "on-demand" };
   return { rung, class: classifyCode(code, message), code, message };
 }

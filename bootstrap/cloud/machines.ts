@@ -23,6 +23,7 @@ export interface Machine {
   readonly zone: string;
   readonly market: Market;
   readonly imageId: string;
+  readonly rootDeviceName: string;
   readonly publicAddress?: string;
   readonly privateAddress: string;
   readonly fleetId?: string;
@@ -67,6 +68,7 @@ function toMachine(instance: Instance): Machine {
     zone: instance.Placement?.AvailabilityZone ?? "",
     market: instance.InstanceLifecycle === "spot" ? "spot" : "on-demand",
     imageId: instance.ImageId ?? "",
+    rootDeviceName: instance.RootDeviceName ?? "/dev/sda1",
     publicAddress: instance.PublicIpAddress,
     privateAddress: instance.PrivateIpAddress ?? "",
     fleetId: tags["aws:ec2:fleet-id"],

@@ -1,12 +1,13 @@
 /**
  * The program that Pulumi's commands start: `tandem-runner apply | undo` with a StepRequest as JSON on standard input,
- * `tandem-runner key` for a new API key. Progress goes to standard error, one JSON result to standard output.
+ * `tandem-runner key` for a new API key, `tandem-runner launch | end-launch` for rented machines. Progress goes to standard error, one JSON result to standard output.
  */
 import { randomBytes } from "node:crypto";
 import { text } from "node:stream/consumers";
 import { explainingFailure } from "./failure";
 import { proveStep } from "./proof";
 import { applyStep, StepError, undoStep } from "./step";
+import type { LaunchRequest } from "../cloud/launch-request";
 import type { StepRequest } from "./request";
 
 /** 256 bits: guessing is hopeless whatever the rate. */
@@ -27,8 +28,21 @@ async function main(verb: string | undefined): Promise<void> {
       });
       return;
     }
+    case "launch":
+    case "end-launch": {
+      const request = JSON.parse(await text(process.stdin)) as LaunchRequest;
+      const say = (line: string) => process.stderr.write(`${line}\n`);
+      // The cloud's SDK takes a while to load: no other step pays for it.
+      const { launchStep, endLaunchStep } = await import("../cloud/launch-step.js");
+      if (verb === "end-launch") return endLaunchStep(request, say);
+      process.stdout.write(`${JSON.stringify(await launchStep(request, say))}\n`);
+      return;
+    }
     default:
-      throw new StepError("runner", `usage: tandem-runner apply | undo | key (got ${String(verb)})`);
+      throw new StepError(
+        "runner",
+        `usage: tandem-runner apply | undo | key | launch | end-launch (got ${String(verb)})`,
+      );
   }
 }
 

@@ -16,6 +16,8 @@ export interface Host {
   readonly stack: string;
   /** As the host is now, or was when it last answered. */
   readonly facts: HostFacts;
+  /** True where there is no machine yet: the facts are the catalogue's, and the target is a name without an address. */
+  readonly isPlanned?: true;
   /** Why it could not be asked; absent when it answered. */
   readonly unreachableBecause?: string;
   readonly checks: readonly StepCheck[];
@@ -58,6 +60,11 @@ export async function observeHosts(
 async function observeHost(target: HostTarget, port: number, stack: string): Promise<Host> {
   const { facts, checks } = await readFactsAndChecks(target, port, stack);
   return { ...base(target, stack), facts, checks, tokens: repairTokens(checks) };
+}
+
+/** A host that there is not yet, as the catalogue describes it. */
+export function plannedHost(target: HostTarget, stack: string, facts: HostFacts): Host {
+  return { ...base(target, stack), facts, checks: [], tokens: repairTokens([]), isPlanned: true };
 }
 
 function base(target: HostTarget, stack: string) {

@@ -1,3 +1,4 @@
+import { planEc2 } from "../../plan/ec2-plan";
 import type { HostFacts } from "../../plan/facts";
 import { hypotheticalHost } from "../../plan/gpu-types";
 import { makePlan } from "../../plan/make-plan";
@@ -5,6 +6,7 @@ import type { ModelShape } from "../../plan/model-shape";
 import type { Plan, PlanResult } from "../../plan/plan";
 import { ProblemsError, type Problem } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
+import type { CloudPrepared } from "../cloud/prepare";
 import { keepLastSeen, type LastSeen } from "./last-seen";
 import { findShape, requireWeights } from "./model";
 import { holds, observeHosts, withoutOwnUse, type Host } from "./observe";
@@ -21,6 +23,13 @@ export interface PreparedHost {
 export interface Prepared {
   readonly settings: Settings;
   readonly hosts: readonly PreparedHost[];
+  /** Only where the machines are rented: `hosts` are then what there will be, until the launch has been. */
+  readonly cloud?: CloudPrepared;
+}
+
+export interface PrepareOptions {
+  /** Called when the machines that the run launched can be worked on. */
+  readonly onHosts?: (hosts: readonly PreparedHost[]) => void;
 }
 
 /**
@@ -28,14 +37,32 @@ export interface Prepared {
  * @param stack id of the stack on its hosts: lower-case letters, digits and dashes
  * @throws ProblemsError with everything that is in the way, on all hosts
  */
-export async function prepare(settings: Settings, stack: string): Promise<Prepared> {
-  const observed = await observeHosts(hostTargets(settings), settings, stack);
+export async function prepare(settings: Settings, stack: string, options: PrepareOptions = {}): Promise<Prepared> {
+  if (settings.target !== "ec2")
+    return { settings, hosts: await prepareTargets(hostTargets(settings), settings, stack) };
+  // The cloud's SDK takes a while to load: nobody else pays for it.
+  const { prepareEc2 } = await import("../cloud/prepare.js");
+  return prepareEc2(settings, stack, options);
+}
+
+/**
+ * Observes these hosts and plans for each.
+ * @param pricePerHourUsd of all of them together, where they are rented
+ * @throws ProblemsError with everything that is in the way, on all hosts
+ */
+export async function prepareTargets(
+  targets: readonly HostTarget[],
+  settings: Settings,
+  stack: string,
+  pricePerHourUsd?: number,
+): Promise<PreparedHost[]> {
+  const observed = await observeHosts(targets, settings, stack);
   const without = observed.find(({ host }) => !holds(host, "weights"));
   if (without !== undefined) await requireWeights(settings, without.host.target);
   const planned = await Promise.all(
     observed.map(async ({ host, seen }) => {
       const shape = await shapeFor(settings, host, seen);
-      return { host, result: makePlan({ settings, shape, hosts: [withoutOwnUse(host)] }), shape };
+      return { host, result: makePlan({ settings, shape, hosts: [withoutOwnUse(host)], pricePerHourUsd }), shape };
     }),
   );
   const prepared = planned.flatMap(({ host, result }) =>
@@ -48,7 +75,7 @@ export async function prepare(settings: Settings, stack: string): Promise<Prepar
       keepLastSeen(host.target, stack, { facts: host.facts, shape: { model, revision, shape } });
     }
   }
-  return { settings, hosts: prepared };
+  return prepared;
 }
 
 /** Weights that are on the host need no hub to be planned again. */
@@ -67,15 +94,18 @@ export interface HostPlanResult {
 }
 
 /**
- * Plans on what the hosts are, without asking which steps hold there; without hosts on the GPUs that the settings name.
+ * Plans on what the hosts are, without asking which steps hold there; without hosts on the machines or the GPUs that the settings name.
+ * @param namesGpus whether `gpuType` asks about GPUs, not about machines
  * @throws ProblemsError when the model's shape can't be had
  */
 export async function planFor(
   settings: Settings,
   hosts: readonly { readonly target: HostTarget; readonly facts: HostFacts }[],
+  namesGpus = false,
 ): Promise<HostPlanResult[]> {
   if (hosts.length === 0) {
     const shape = await findShape(settings);
+    if (settings.target === "ec2" && !namesGpus) return [{ result: planForEc2(settings, shape) }];
     return [{ result: makePlan({ settings, shape, hosts: hypotheticalHosts(settings) }) }];
   }
   return Promise.all(
@@ -84,6 +114,14 @@ export async function planFor(
       return { target, result: makePlan({ settings, shape, hosts: [facts] }) };
     }),
   );
+}
+
+/** The first choice's plan, by the catalogue alone. */
+function planForEc2(settings: Settings, shape: ModelShape): PlanResult {
+  const { ec2, ...rest } = planEc2(settings, shape);
+  if (ec2 === undefined) return { verdict: "does not fit", alternatives: [], ...rest };
+  const plan = { ...ec2.plan, warnings: [...ec2.plan.warnings, ...ec2.dropped] };
+  return { verdict: plan.verdict, plan, problems: [] };
 }
 
 function hypotheticalHosts(settings: Settings): HostFacts[] {

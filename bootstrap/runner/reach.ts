@@ -38,13 +38,14 @@ function tunnelCommand(
   target: SshTarget,
   ports: readonly { readonly port: number; readonly localPort: number }[],
 ): string {
-  const { user, host, port: sshPort, identityFile, jumpHost } = target;
+  const { user, host, port: sshPort, identityFile, jumpHost, proxyCommand } = target;
   return [
     `ssh -N`,
     ...ports.map(({ port, localPort }) => `-L ${localPort}:127.0.0.1:${port}`),
     ...(sshPort === undefined ? [] : [`-p ${sshPort}`]),
     ...(identityFile === undefined ? [] : [`-i ${quote(identityFile)}`]),
     ...(jumpHost === undefined ? [] : [`-J ${quote(jumpHost)}`]),
+    ...(proxyCommand === undefined ? [] : [`-o ${quote(`ProxyCommand=${proxyCommand}`)}`]),
     quote(user === undefined ? host : `${user}@${host}`),
   ].join(" ");
 }

@@ -17,6 +17,12 @@ export interface SshTarget {
   readonly hostKey?: string;
   /** `known-hosts` refuses a host that the user does not know yet; `accept-new` trusts it on first use, says so, and pins its key. */
   readonly hostKeys: "known-hosts" | "accept-new";
+  /** Name that its key is remembered by, where an address goes from machine to machine. */
+  readonly hostKeyAlias?: string;
+  /** What ssh talks to the host through, in place of a connection of its own. */
+  readonly proxyCommand?: string;
+  /** Which instance it is, where the machine is rented. */
+  readonly instance?: { readonly id: string; readonly region: string };
   /** `auto` works as root where `sudo -n` allows it, else as the user; `always` refuses without; `never` does not ask. */
   readonly sudo: "auto" | "always" | "never";
 }

@@ -66,6 +66,8 @@ export function sshArguments(target: SshTarget, files: ConnectionFiles): string[
     ...(target.port === undefined ? [] : ["-p", String(target.port)]),
     ...(target.identityFile === undefined ? [] : ["-o", "IdentitiesOnly=yes"]),
     ...(target.jumpHost === undefined ? [] : ["-J", target.jumpHost]),
+    ...(target.hostKeyAlias === undefined ? [] : ["-o", `HostKeyAlias=${target.hostKeyAlias}`]),
+    ...(target.proxyCommand === undefined ? [] : ["-o", `ProxyCommand=${target.proxyCommand}`]),
     ...(pinned ? pinArguments(target.hostKey, files) : []),
   ];
 }

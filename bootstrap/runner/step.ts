@@ -4,7 +4,7 @@ import { ABANDON_VARIABLE, describeTarget, keepCache, SWEPT_VARIABLE } from "./h
 import { redactor } from "./redact";
 import { rebootHost } from "./ssh-reboot";
 import { callTarget, type HostAnswer } from "./transport";
-import type { StepRequest } from "./request";
+import type { HostTarget, StepRequest } from "./request";
 
 /** A host step that failed, told for people: the root cause, the known cause and cure, where the log is. */
 export class StepError extends Error {
@@ -61,9 +61,20 @@ export async function undoStep(request: StepRequest, { onProgress }: StepOptions
     onProgress(`${request.step} was taken back on ${target.name}`);
     return;
   }
+  if (await isGone(target)) {
+    onProgress(`${request.step} went with ${describeTarget(target)}`);
+    return;
+  }
   const argv = request.step === "lease" ? ["sweep"] : ["undo", request.step];
   const answer = await callStep(request, argv, onProgress);
   if (answer.code !== 0) throw stepError(request, answer);
+}
+
+/** Whether the target is a rented machine that its owner, its timer or the cloud has ended. */
+async function isGone(target: HostTarget): Promise<boolean> {
+  if (target.kind !== "ssh" || target.instance === undefined) return false;
+  const { instanceIsGone } = await import("../cloud/machine-gone.js");
+  return instanceIsGone(target.instance);
 }
 
 /** A step that can't go on before its host has restarted says so by its exit status; after the restart it is applied again. */

@@ -19,13 +19,15 @@ export function hostTargets(settings: Settings): HostTarget[] {
       return sshHosts(settings).map((host) => ({ kind: "ssh", ...host, hostKeys, sudo }));
     }
     case "ec2":
+      // They are known once they are launched.
+      return [];
     case "kubernetes":
       throw new ProblemsError([
         {
           setting: "target",
           what: "this version can plan for it but not deploy to it",
           value: settings.target,
-          allowed: "local or ssh",
+          allowed: "local, ssh or ec2",
           fix: "run tandem on the machine itself with target local, or reach it with target ssh",
         },
       ]);

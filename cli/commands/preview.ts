@@ -1,6 +1,6 @@
 import type { Console } from "../console";
 import { runOperation, type OperationResult } from "../operation";
-import { prepareHosts } from "../planning";
+import { prepareHosts, renderPlans } from "../planning";
 import { success, type Report } from "../report";
 import { decryptSettings, openForChange, removeStack, withSession } from "../session";
 import { merge, resolveSettings } from "../settings";
@@ -19,6 +19,15 @@ export async function preview(options: ChangeOptions, console: Console): Promise
       await decryptSettings(session),
     );
     const prepared = await interruption.guard(prepareHosts(settings, environment.name));
+    // What is rented costs money: what and how much is read before anything else.
+    if (prepared.cloud !== undefined) {
+      console.say(
+        renderPlans(
+          prepared.hosts.map(({ host, plan }) => ({ name: host.name, plan })),
+          process.stderr,
+        ),
+      );
+    }
     const plans = Object.fromEntries(prepared.hosts.map(({ host, plan }) => [host.name, plan]));
     const { default: program } = await import("../../stacks/index.js");
     const overrides = merge(fromVariables, toRawSettings(changes));

@@ -23,23 +23,34 @@ export async function up(options: UpOptions, console: Console): Promise<Report> 
   return withSession("up", options, console, async (session) => {
     const { environment, interruption } = session;
     const run = resolveSettings(environment, options, console.say, await decryptSettings(session));
-    const prepared = await interruption.guard(prepareHosts(run.settings, environment.name));
+    // A rented machine that this run launches is noted the moment it is known: a killed run must not hide it.
+    const onHosts = (known: readonly PreparedHost[]) => noteHosts(session, known);
+    const prepared = await interruption.guard(prepareHosts(run.settings, environment.name, { onHosts }));
     const { hosts } = prepared;
     const plans = hosts.map(({ host, plan }) => ({ name: host.name, plan }));
     console.say(renderPlans(plans, process.stderr));
     await interruption.guard(confirm(`Apply to environment ${environment.name}?`, console, options.yes));
     const opened = await openWithProgram(session, run, prepared);
-    keepPlans(environment, Object.fromEntries(plans.map(({ name, plan }) => [name, plan])));
-    rememberHosts(
-      environment,
-      hosts.map(({ host }) => host.target),
+    noteHosts(
+      session,
+      hosts.filter(({ host }) => host.isPlanned !== true),
     );
-    for (const host of hosts.filter((candidate) => !wasServing(candidate))) {
-      session.afterInterruption.push(() => endUnfinishedService(session, host));
-    }
     const result = await runOperation("up", { ...opened, interruption, console });
     return reportUp(session, options, opened.log.path, result);
   });
+}
+
+/** Remembers hosts that the run works on, with their plans, and that an interruption ends a service there that never answered. */
+function noteHosts(session: Session, hosts: readonly PreparedHost[]): void {
+  if (hosts.length === 0) return;
+  keepPlans(session.environment, Object.fromEntries(hosts.map(({ host, plan }) => [host.name, plan])));
+  rememberHosts(
+    session.environment,
+    hosts.map(({ host }) => host.target),
+  );
+  for (const host of hosts.filter((candidate) => !wasServing(candidate))) {
+    session.afterInterruption.push(() => endUnfinishedService(session, host));
+  }
 }
 
 /** Whether the host had a proven service of this environment before this run. */

@@ -2,7 +2,7 @@ import {
   CreateLaunchTemplateCommand,
   DescribeSubnetsCommand,
   DescribeVpcsCommand,
-  EC2Client,
+  type EC2Client,
   RunInstancesCommand,
   type _InstanceType,
 } from "@aws-sdk/client-ec2";
