@@ -7,5 +7,5 @@ export function isExclusive({ exclusive, target }: Settings): boolean {
 
 /** What becomes of runtimes and weights when the stack goes; a borrowed machine is given back as it was unless told otherwise. */
 export function cacheAtDestroy({ cache, target }: Settings): "keep" | "remove" {
-  return cache ?? (target === "ssh" ? "remove" : "keep");
+  return cache ?? (target === "ssh" || target === "kubernetes" ? "remove" : "keep");
 }

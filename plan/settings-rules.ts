@@ -1,5 +1,6 @@
 import { nextAdapterRank } from "./adapter-ranks";
 import { ec2Problems } from "./ec2-ladder";
+import { kubernetesProblems } from "./kubernetes-rules";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
 import { GATEWAY_RULES } from "./gateway-rules";
@@ -7,7 +8,7 @@ import { sameNames, sshHosts } from "./ssh-hosts";
 
 /** Problems between settings that are each right on their own. Each rule looks at valid settings and says nothing or one thing. */
 export function crossProblems(settings: Settings): readonly Problem[] {
-  return [...RULES.flatMap((rule) => rule(settings) ?? []), ...ec2Problems(settings)];
+  return [...RULES.flatMap((rule) => rule(settings) ?? []), ...ec2Problems(settings), ...kubernetesProblems(settings)];
 }
 
 const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
@@ -97,7 +98,13 @@ const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
           fix: `write them as objects with a \`name\` of their own`,
         };
   },
-  (settings) => missingBlock(settings, "ec2", settings.ec2 === undefined, "ec2.region, and `ec2.instanceTypes` or a wish such as `gpus: 4`"),
+  (settings) =>
+    missingBlock(
+      settings,
+      "ec2",
+      settings.ec2 === undefined,
+      "ec2.region, and `ec2.instanceTypes` or a wish such as `gpus: 4`",
+    ),
 ];
 
 function missingBlock(

@@ -2,8 +2,9 @@ import { z } from "zod";
 import { ADAPTER_RANKS } from "./adapter-ranks";
 import { ec2Settings } from "./settings-ec2";
 import { gatewaySettings } from "./settings-gateway";
+import { kubernetesSettings } from "./settings-kubernetes";
 import { servingSettings, trainingSettings } from "./settings-services";
-import { kubernetesSettings, sshSettings } from "./settings-targets";
+import { sshSettings } from "./settings-targets";
 import { setting } from "./setting";
 import { SPLIT_PRESETS } from "./split-presets";
 
@@ -223,7 +224,7 @@ export const settingsSchema = z.strictObject({
       "What becomes of runtimes and weights that the stack brought to the machine when it is destroyed. What was there before, " +
       "or what another stack uses, stays in any case.",
     allowed: "keep or remove",
-    otherwise: "`remove` on ssh, so that a borrowed machine is given back as it was; `keep` elsewhere",
+    otherwise: "`remove` on ssh and kubernetes, so that what is borrowed is given back as it was; `keep` elsewhere",
     example: "keep",
   }),
   exposure: setting(z.enum(["loopback", "tunnel", "private", "public"]).optional(), {

@@ -83,26 +83,3 @@ export const sshSettings = z
     }),
   })
   .optional();
-
-/** Settings of `target: kubernetes`. */
-export const kubernetesSettings = z
-  .strictObject({
-    context: setting(z.string().min(1).optional(), {
-      doc: "Context of the kubeconfig.",
-      allowed: "a context's name",
-      otherwise: "the current context",
-      example: "my-cluster",
-    }),
-    namespace: setting(
-      z
-        .string()
-        .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/)
-        .default("tandem"),
-      {
-        doc: "Namespace that everything goes into.",
-        allowed: "lower-case letters, digits and dashes",
-        example: "tandem",
-      },
-    ),
-  })
-  .optional();
