@@ -59,9 +59,12 @@ export class ServingHost extends pulumi.ComponentResource {
     const child = (...dependsOn: pulumi.Resource[]) => ({ parent: this, dependsOn, deletedWith: launch });
 
     const lease = this.lease(name, args, launch === undefined ? child() : child(launch));
+    // A rented machine armed its own timer at its first boot.
+    const expiry = launch === undefined ? this.expiry(name, args, child(lease)) : undefined;
     // A host that serves on its CPU is asked nothing about drivers.
-    const driver = args.plan.device === "cuda" ? new NvidiaDriver(name, args, child(lease)) : undefined;
-    const runtime = this.runtime(name, args, child(driver ?? lease));
+    const driver =
+      args.plan.device === "cuda" ? new NvidiaDriver(name, args, child(expiry ?? lease)) : undefined;
+    const runtime = this.runtime(name, args, child(driver ?? expiry ?? lease));
     const weights = this.weights(name, args, runtime, child(runtime));
     const serving = this.serving(name, args, { driver, runtime, weights }, child(weights));
     const training =
@@ -89,6 +92,21 @@ export class ServingHost extends pulumi.ComponentResource {
     return new HostStep<LeaseResult>(
       `${name}-lease`,
       { host, step: "lease", document, timeoutSeconds: LEASE_TIMEOUT_SECONDS },
+      opts,
+    );
+  }
+
+  /** Ends the stack on its host when its time is over, whatever becomes of the client. */
+  private expiry(
+    name: string,
+    { host, plan }: ServingHostArgs,
+    opts: pulumi.CustomResourceOptions,
+  ): HostStep<object> | undefined {
+    const { ttlSeconds } = plan.cost;
+    if (ttlSeconds === undefined) return undefined;
+    return new HostStep<object>(
+      `${name}-expiry`,
+      { host, step: "expiry", document: { ttlSeconds }, timeoutSeconds: LEASE_TIMEOUT_SECONDS },
       opts,
     );
   }

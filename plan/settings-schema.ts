@@ -240,9 +240,11 @@ export const settingsSchema = z.strictObject({
       .regex(/^[1-9]\d*[mhd]$/)
       .optional(),
     {
-      doc: "When a machine that costs money ends itself.",
+      doc:
+        "When the stack ends by itself, whatever became of whoever started it: rented machines shut down and are gone, from machines of yours " +
+        "it is swept by a timer of their own. `tandem extend` moves the end.",
       allowed: "a number of minutes, hours or days, such as 90m, 4h or 2d",
-      otherwise: "never on machines that are yours",
+      otherwise: "it lives until it is destroyed; `tandem ephemeral` takes 2h",
       example: "4h",
     },
   ),

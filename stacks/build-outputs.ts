@@ -55,10 +55,15 @@ export function buildOutputs(parts: OutputParts): Outputs {
     cost: {
       pricePerHourUsd: settings.target === "local" ? undefined : first.plan.cost.pricePerHourUsd,
       startedAt,
-      expiresAt: prepared.cloud?.mark.expiresAt?.toISOString(),
+      expiresAt: prepared.cloud?.mark.expiresAt?.toISOString() ?? endOf(startedAt, first.plan.cost.ttlSeconds),
       capUsd: first.plan.cost.capUsd,
     },
   };
+}
+
+/** When a stack on hosts of the user's ends, ISO 8601; undefined for one that lives until it is destroyed. */
+function endOf(startedAt: string, ttlSeconds: number | undefined): string | undefined {
+  return ttlSeconds === undefined ? undefined : new Date(Date.parse(startedAt) + ttlSeconds * 1000).toISOString();
 }
 
 function provenHosts({ prepared: { hosts }, proven }: OutputParts): ProvenHost[] {
