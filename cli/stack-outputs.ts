@@ -14,7 +14,8 @@ export function readOutputs(outputs: OutputMap): Outputs | undefined {
 
 /** The outputs as they may be shown. */
 export function hideSecrets(outputs: Outputs): Outputs {
-  return { ...outputs, apiKey: HIDDEN };
+  const apiKeys = Object.fromEntries(Object.keys(outputs.apiKeys).map((name) => [name, HIDDEN]));
+  return { ...outputs, apiKey: HIDDEN, apiKeys };
 }
 
 /** One value by its path, e.g. `endpoints.chat`; undefined when there is none. */

@@ -6,7 +6,9 @@ import { launchServing, type RuntimeFacts } from "../plan/launch";
 import { launchTraining } from "../plan/launch-training";
 import { cacheAtDestroy, isExclusive } from "../plan/lease-defaults";
 import type { Settings } from "../plan/settings";
-import { HostStep, type ApiKey } from "./host-step";
+import type { ApiKeys } from "./api-keys";
+import { Gateway } from "./gateway";
+import { HostStep } from "./host-step";
 import { NvidiaDriver } from "./nvidia-driver";
 
 /** Results of the host steps, as their scripts print them. */
@@ -39,7 +41,7 @@ export interface ServingHostArgs extends PreparedHost {
   /** The launch of a rented machine: the host ends with it, so nothing is taken back on the machine itself. */
   readonly launch?: pulumi.Resource;
   readonly settings: Settings;
-  readonly key: ApiKey;
+  readonly keys: ApiKeys;
 }
 
 /** vLLM serving a model on one host, proven by a generated token. */
@@ -71,10 +73,13 @@ export class ServingHost extends pulumi.ComponentResource {
       args.settings.training.backend === "off"
         ? undefined
         : this.training(name, args, { weights, serving }, child(serving));
-    const proof = this.proof(name, args, { serving, training }, child(training ?? serving));
+    this.startedAt = lease.result.apply((result) => result.createdAt);
+    const gateway = args.settings.gateway.enabled
+      ? new Gateway(name, { ...args, startedAt: this.startedAt }, child(training ?? serving))
+      : undefined;
+    const proof = this.proof(name, args, { serving, training, gateway }, child(gateway ?? training ?? serving));
 
     this.proven = proof.result;
-    this.startedAt = lease.result.apply((result) => result.createdAt);
     this.registerOutputs({ startedAt: this.startedAt });
   }
 
@@ -152,7 +157,7 @@ export class ServingHost extends pulumi.ComponentResource {
 
   private serving(
     name: string,
-    { host, plan, settings, key }: ServingHostArgs,
+    { host, plan, settings, keys }: ServingHostArgs,
     needs: { driver?: NvidiaDriver; runtime: HostStep<RuntimeFacts>; weights: HostStep<WeightsResult> },
     opts: pulumi.CustomResourceOptions,
   ): HostStep<ServingResult> {
@@ -189,7 +194,7 @@ export class ServingHost extends pulumi.ComponentResource {
         host,
         step: "serving",
         document,
-        secrets: key.value.apply((apiKey) => ({ apiKey })),
+        secrets: keys.upstream.apply((apiKey) => ({ apiKey })),
         timeoutSeconds: plan.startup.timeoutSeconds + 4 * STOP_SECONDS,
       },
       opts,
@@ -199,7 +204,7 @@ export class ServingHost extends pulumi.ComponentResource {
   /** After vLLM, which measures the GPUs' memory while it is alone on them. */
   private training(
     name: string,
-    { host, plan, settings, key }: ServingHostArgs,
+    { host, plan, settings, keys }: ServingHostArgs,
     needs: { weights: HostStep<WeightsResult>; serving: HostStep<ServingResult> },
     opts: pulumi.CustomResourceOptions,
   ): HostStep<ServingResult> {
@@ -237,7 +242,7 @@ export class ServingHost extends pulumi.ComponentResource {
         host,
         step: "training",
         document,
-        secrets: key.value.apply((apiKey) => ({ apiKey })),
+        secrets: keys.upstream.apply((apiKey) => ({ apiKey })),
         timeoutSeconds: plan.startup.timeoutSeconds + 4 * STOP_SECONDS,
       },
       { ...opts, dependsOn: trainer },
@@ -246,18 +251,19 @@ export class ServingHost extends pulumi.ComponentResource {
 
   private proof(
     name: string,
-    { host, plan, key }: ServingHostArgs,
-    needs: { serving: HostStep<ServingResult>; training?: HostStep<ServingResult> },
+    { host, plan, keys }: ServingHostArgs,
+    needs: { serving: HostStep<ServingResult>; training?: HostStep<ServingResult>; gateway?: Gateway },
     opts: pulumi.CustomResourceOptions,
   ): HostStep<ProofResult> {
-    const units = pulumi.all([needs.serving.result, needs.training?.result]);
-    const document = units.apply(([serving, training]) =>
+    const units = pulumi.all([needs.serving.result, needs.training?.result, needs.gateway?.result]);
+    const document = units.apply(([serving, training, gateway]) =>
       proofDocument({
         plan,
         servedModelName: this.servedModelName,
         unitId: serving.unitId,
         deep: training !== undefined,
         trainingUnitId: training?.unitId,
+        gateway,
       }),
     );
     return new HostStep<ProofResult>(
@@ -266,7 +272,7 @@ export class ServingHost extends pulumi.ComponentResource {
         host,
         step: "proof",
         document,
-        secrets: key.value.apply((apiKey) => ({ apiKey })),
+        secrets: keys.upstream.apply((apiKey) => ({ apiKey })),
         timeoutSeconds: PROOF_TIMEOUT_SECONDS,
       },
       opts,

@@ -2,7 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type { Prepared, PreparedHost } from "../bootstrap/runner/prepare";
 import type { ProofResult } from "../bootstrap/runner/proof";
 import { baseUrlOf } from "../bootstrap/runner/reach";
-import { ApiKey } from "./host-step";
+import { type ApiKeys, makeApiKeys } from "./api-keys";
 import { ServingHost } from "./serving-host";
 
 /** Machines that are rented for the stack, with their launch. */
@@ -33,6 +33,8 @@ export class ServingPair extends pulumi.ComponentResource {
   readonly baseUrl: pulumi.Output<string>;
   /** Secret; the same on every host. */
   readonly apiKey: pulumi.Output<string>;
+  /** Secret; every key by its name. */
+  readonly apiKeys: pulumi.Output<Record<string, string>>;
   /** Name that clients call the model by. */
   readonly servedModelName: string;
   /** What was measured after the start, compared with the plan; one for each host, in the order of the settings. */
@@ -45,15 +47,16 @@ export class ServingPair extends pulumi.ComponentResource {
   constructor(name: string, args: ServingPairArgs, opts: pulumi.ComponentResourceOptions = {}) {
     super("tandem:index:ServingPair", name, {}, opts);
     const { settings, cloud, machines } = args;
-    const key = new ApiKey(`${name}-key`, { parent: this });
+    const keys = makeApiKeys(name, settings, { parent: this });
     // A preview shows the steps on machines that there are not yet as they are planned; a run makes them on what was launched.
     const isKnown =
       machines === undefined || pulumi.runtime.isDryRun() || !args.hosts.some(({ host }) => host.isPlanned);
     const served = isKnown
-      ? this.serve(name, args, args.hosts, key)
-      : machines.hosts.apply((hosts) => this.serve(name, args, hosts, key));
+      ? this.serve(name, args, args.hosts, keys)
+      : machines.hosts.apply((hosts) => this.serve(name, args, hosts, keys));
     this.servedModelName = args.hosts[0]?.plan.model ?? settings.model;
-    this.apiKey = key.value;
+    this.apiKey = keys.value;
+    this.apiKeys = pulumi.all(Object.fromEntries(Object.entries(keys.named).map(([who, { value }]) => [who, value])));
     this.proven = served.apply(({ proven }) => proven);
     this.startedAt = served.apply(({ startedAt }) => startedAt);
     this.prepared = served.apply(({ hosts }) => ({ settings, hosts, cloud }));
@@ -65,14 +68,14 @@ export class ServingPair extends pulumi.ComponentResource {
     name: string,
     { settings, machines }: ServingPairArgs,
     hosts: readonly PreparedHost[],
-    key: ApiKey,
+    keys: ApiKeys,
   ): pulumi.Output<Served> {
     const serving = hosts.map(
       ({ host, plan }) =>
         new ServingHost(
           // This machine's steps go by the stack's name alone; a host of many by its own, so that one more changes no other.
           host.target.kind === "local" ? name : `${name}-${host.name}`,
-          { host, plan, settings, key, launch: machines?.launch },
+          { host, plan, settings, keys, launch: machines?.launch },
           { parent: this },
         ),
     );

@@ -14,6 +14,8 @@ export interface Proof {
   /** Empty on a host that serves on the CPU. */
   readonly gpus: readonly ProofGpu[];
   readonly tokensPerSecond?: number;
+  /** The gateway that was in front, as its step told. The fingerprint is its certificate's SHA-256. */
+  readonly gateway?: { readonly unitId: string; readonly nginxVersion: string; readonly fingerprint?: string };
   /** One tiny job through the whole way: a step trained, saved, loaded into vLLM, sampled. Absent where it was not tried. */
   readonly training?: { readonly status: "healthy" | "failed"; readonly seconds: number; readonly detail: string };
 }

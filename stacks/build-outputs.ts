@@ -7,6 +7,8 @@ export interface OutputParts {
   readonly prepared: Prepared;
   readonly servedModelName: string;
   readonly apiKey: string;
+  /** By name; the default one among them. */
+  readonly apiKeys?: Readonly<Record<string, string>>;
   /** One for each host, in the order of the settings. */
   readonly proven: readonly ProofResult[];
   /** When the stack took its first host, ISO 8601: fixed once, so that a second `up` changes nothing. */
@@ -27,7 +29,7 @@ export function buildOutputs(parts: OutputParts): Outputs {
   const hosts = provenHosts(parts);
   const first = hosts[0];
   if (first === undefined) throw new Error("a stack without hosts has no outputs");
-  const { server, fineTuning, connect } = reachHost(prepared, 0);
+  const { server, fineTuning, status, connect } = reachHost(prepared, 0);
   const baseUrl = `${server}/v1`;
   return {
     version: OUTPUTS_VERSION,
@@ -38,9 +40,12 @@ export function buildOutputs(parts: OutputParts): Outputs {
       models: `${baseUrl}/models`,
       metrics: `${server}/metrics`,
       fineTuning,
+      status,
       connect,
+      certificateFingerprint: first.proven.proof.gateway?.fingerprint,
     },
     apiKey,
+    apiKeys: { ...parts.apiKeys },
     health: {
       status: healthOf(hosts.flatMap(({ proven }) => proven.checks)),
       url: `${server}/health`,

@@ -26,9 +26,9 @@ async function program(
     const pair = new ServingPair(pulumi.getStack(), { ...prepared, machines });
     return stackOutputs(
       pulumi
-        .all([pair.prepared, pair.apiKey, pair.proven, pair.startedAt])
-        .apply(([prepared, apiKey, proven, startedAt]) =>
-          buildOutputs({ prepared, servedModelName: pair.servedModelName, apiKey, proven, startedAt }),
+        .all([pair.prepared, pair.apiKey, pair.proven, pair.startedAt, pair.apiKeys])
+        .apply(([prepared, apiKey, proven, startedAt, apiKeys]) =>
+          buildOutputs({ prepared, servedModelName: pair.servedModelName, apiKey, apiKeys, proven, startedAt }),
         ),
     );
   } catch (error) {
@@ -53,6 +53,7 @@ function stackOutputs(outputs: pulumi.Output<Outputs>): Record<keyof Outputs, pu
     version: open.version,
     endpoints: open.endpoints,
     apiKey: outputs.apiKey,
+    apiKeys: outputs.apiKeys,
     health: open.health,
     plan: open.plan,
     measured: open.measured,

@@ -27,8 +27,12 @@ export const outputsSchema = z.object({
     fineTuning: z.url().optional(),
     status: z.url().optional(),
     connect: z.string().optional(),
+    /** SHA-256 of the gateway's certificate, to be compared where it is no authority's. */
+    certificateFingerprint: z.string().optional(),
   }),
   apiKey: z.string(),
+  /** Every key by its name; `apiKey` is the one called `default`. */
+  apiKeys: z.record(z.string(), z.string()).default({}),
   health: z.object({
     status: healthSchema,
     url: z.url(),

@@ -97,6 +97,9 @@ def publish(gateway: Gateway) -> str:
             os.chown(folder, *owner)
     for name, data in files.items():
         place(gateway.run / name, data, owner)
+    proof = gateway.folder / "proof.json"
+    if proof.exists():
+        place(gateway.run / "proof.json", proof.read_bytes(), owner)
     return version
 
 
@@ -109,8 +112,13 @@ def own_folder(folder: Path, mode: int) -> None:
     folder.chmod(mode)
 
 
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file of the unit's folder in one go; readable for this user only from its first moment."""
+    place(path, text.encode(), (os.getuid(), os.getgid()))
+
+
 def place(path: Path, data: bytes, owner: tuple[int, int]) -> None:
-    """Replaces a file in one go; only the gateway's user can read it, from its first moment."""
+    """Replaces a file in one go; only its owner can read it, from its first moment."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)

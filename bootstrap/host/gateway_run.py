@@ -4,6 +4,7 @@ gateway_run.py run FOLDER      the unit's service: ends when nginx ends
 gateway_run.py reload FOLDER   puts changed keys, settings or certificates into what runs; no request is dropped
 gateway_run.py prove FOLDER    shows from outside: no key 401, a key 200, what is not in the allow-list 404
 gateway_run.py probe FOLDER    the same, content with 503 where vLLM is away: that is not the gateway's fault
+gateway_run.py note FOLDER     shows what was measured, on standard input, on the status page
 
 FOLDER is the unit's. Exit status of reload, prove and probe: 1 with the reason on standard error.
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gateway_monitor
-from gateway_files import Gateway, contents, publish, read_gateway
+from gateway_files import Gateway, contents, place, publish, read_gateway, write_private
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
@@ -179,6 +180,12 @@ def probe(gateway: Gateway, served: set[int]) -> None:
             fail(f"the gateway {how} to {path} with {who} — expected: {min(wanted)}")
 
 
+def note(gateway: Gateway, proof: bytes) -> None:
+    write_private(gateway.folder / "proof.json", proof.decode())
+    if gateway.run.is_dir():
+        place(gateway.run / "proof.json", proof, gateway.owner)
+
+
 def fail(text: str) -> NoReturn:
     print(text, file=sys.stderr, flush=True)
     raise SystemExit(1)
@@ -190,12 +197,14 @@ def main(verb: str, folder: Path) -> int:
         return run(gateway)
     if verb == "reload":
         reload(gateway)
+    elif verb == "note":
+        note(gateway, sys.stdin.buffer.read())
     elif verb == "prove":
         probe(gateway, {200})
     elif verb == "probe":
         probe(gateway, {200, 503})
     else:
-        fail(f"gateway_run.py — got '{verb}' — allowed: run, reload, prove, probe")
+        fail(f"gateway_run.py — got '{verb}' — allowed: run, reload, prove, probe, note")
     return 0
 
 

@@ -38,7 +38,9 @@ apply() {
   python="$(cat "$(unit_dir "$doc_unit")/python")"
   rm -f "$TANDEM_STEP_DIR/proven" "$TANDEM_STEP_DIR/proven-training"
   choose_footprint_file
-  "$python" -ESsB "$TANDEM_SCRIPTS_DIR/prove.py" "$(unit_dir "$doc_unit")"
+  proof="$("$python" -ESsB "$TANDEM_SCRIPTS_DIR/prove.py" "$(unit_dir "$doc_unit")")" || exit $?
+  show_on_status_page
+  printf '%s\n' "$proof"
   printf '%s' "$unit_unitId" | write_file "$TANDEM_STEP_DIR/proven"
   unit_status training
   if [ -n "$unit_unitId" ]; then printf '%s' "$unit_unitId" | write_file "$TANDEM_STEP_DIR/proven-training"; fi
@@ -50,6 +52,12 @@ choose_footprint_file() {
   TANDEM_FOOTPRINT="$TANDEM_CACHE_DIR/models/footprint-$(printf '%s' "$doc_footprintKey" | sha256sum | cut -c 1-16).json"
   if [ -e "$TANDEM_FOOTPRINT" ]; then cache_use "$TANDEM_FOOTPRINT" found; else cache_use "$TANDEM_FOOTPRINT" made; fi
   export TANDEM_FOOTPRINT
+}
+
+show_on_status_page() {
+  gateway="$(unit_dir gateway)"
+  [ -f "$gateway/gateway.json" ] || return 0
+  printf '%s' "$proof" | "$(cat "$gateway/python")" -ESsB "$gateway/gateway_run.py" note "$gateway" || say "the status page does not show this proof"
 }
 
 undo() {

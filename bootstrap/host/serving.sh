@@ -87,6 +87,7 @@ reinstall_definition() {
 start() {
   rm -f "$folder/result.json"
   stop_trainer
+  stop_former_gateway
   unit_stop "$unit" || die 33 "the old vLLM could not be stopped: $(unit_processes "$unit")"
   gpu_wait_for_release "$folder/gpu-before"
   require_port
@@ -105,6 +106,12 @@ stop_trainer() {
   [ -d "$(unit_dir training)" ] || return 0
   say "stopping the trainer first; its jobs go on from their last checkpoints"
   unit_stop training || die 33 "the trainer could not be stopped: $(unit_processes training)"
+}
+
+# One that was switched off holds our port until its own step takes it away, which comes after this one.
+stop_former_gateway() {
+  [ "$(cat "$(unit_dir gateway)/port" 2>/dev/null)" = "$port" ] || return 0
+  unit_stop gateway || die 33 "the gateway could not be stopped: $(unit_processes gateway)"
 }
 
 # A start that failed is not tried again and again: the unit is stopped, its log is kept.

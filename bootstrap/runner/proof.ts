@@ -22,13 +22,15 @@ interface ProofDocumentArgs {
   readonly deep: boolean;
   /** Id of the trainer's present run. */
   readonly trainingUnitId?: string;
+  /** What the gateway's step told. */
+  readonly gateway?: Proof["gateway"];
 }
 
 /** Time for one generated token, in seconds: the first request compiles kernels and fills caches. */
 const TOKEN_DEADLINE_SECONDS = 120;
 
 /** The document of the proof step; the runner compares with `plan`, the host's script reads the rest. */
-export function proofDocument({ plan, servedModelName, unitId, deep, trainingUnitId }: ProofDocumentArgs) {
+export function proofDocument({ plan, servedModelName, unitId, deep, trainingUnitId, gateway }: ProofDocumentArgs) {
   return {
     baseUrl: `http://127.0.0.1:${plan.servingPort}`,
     model: servedModelName,
@@ -37,6 +39,7 @@ export function proofDocument({ plan, servedModelName, unitId, deep, trainingUni
     deadlineSeconds: TOKEN_DEADLINE_SECONDS,
     unit: "serving",
     unitId,
+    ...(gateway && { gateway }),
     ...(plan.footprint && { footprintKey: plan.footprint.key, kvCacheBytes: plan.kvCacheBytes }),
     ...(deep &&
       plan.training.backend !== "off" && {

@@ -1,3 +1,4 @@
+import { isExposed, tlsMode } from "../../plan/exposure";
 import { trainingPort } from "../../plan/training-port";
 import type { Prepared } from "./prepare";
 import type { SshTarget } from "./request";
@@ -8,6 +9,8 @@ export interface Reach {
   readonly server: string;
   /** OpenAI base URL of the training API, which passes all else on to the model; absent where nothing trains. */
   readonly fineTuning?: string;
+  /** The page that shows what happens there; absent without a gateway. */
+  readonly status?: string;
   /** The command that opens the tunnel behind the addresses; absent when none is needed. */
   readonly connect?: string;
 }
@@ -16,7 +19,28 @@ export interface Reach {
  * How the API of the host at `index` is reached from this machine: directly, or by a tunnel on local ports of its own, those of
  * the settings for the first host, one more for each that follows, beyond those of the hosts before it.
  */
-export function reachHost({ settings, hosts }: Prepared, index: number): Reach {
+export function reachHost(prepared: Prepared, index: number): Reach {
+  return prepared.settings.gateway.enabled ? reachGateway(prepared, index) : reachServices(prepared, index);
+}
+
+/** One address for everything. */
+function reachGateway({ settings, hosts }: Prepared, index: number): Reach {
+  const { port, training, gateway } = settings;
+  const target = hosts[index]?.host.target;
+  const isHere = target === undefined || target.kind === "local";
+  const scheme = tlsMode(settings) === "off" ? "http" : "https";
+  const isDirect = !isHere && isExposed(settings);
+  const localPort = isHere || isDirect ? port : port + index;
+  const server = `${scheme}://${isDirect ? (gateway.tls.domain ?? target.host) : "127.0.0.1"}:${localPort}`;
+  return {
+    server,
+    status: `${server}/status`,
+    ...(training.backend !== "off" && { fineTuning: `${server}/v1` }),
+    ...(!isHere && !isDirect && { connect: tunnelCommand(target, [{ port, localPort }]) }),
+  };
+}
+
+function reachServices({ settings, hosts }: Prepared, index: number): Reach {
   const target = hosts[index]?.host.target;
   const remote = settings.training.backend === "off" ? [settings.port] : [settings.port, trainingPort(settings)];
   const isHere = target === undefined || target.kind === "local";

@@ -31,7 +31,18 @@ export interface SshTarget {
  * The names of the host steps, each a script `bootstrap/host/<step>.sh` with `check`, `apply` and `undo`,
  * in the order in which they are applied.
  */
-export const STEP_NAMES = ["lease", "expiry", "driver", "runtime", "weights", "serving", "trainer", "training", "proof"] as const;
+export const STEP_NAMES = [
+  "lease",
+  "expiry",
+  "driver",
+  "runtime",
+  "weights",
+  "serving",
+  "trainer",
+  "training",
+  "gateway",
+  "proof",
+] as const;
 export type StepName = (typeof STEP_NAMES)[number];
 
 /** What `@pulumi/command` hands to the runner on standard input. Everything in it may be a secret, so it never goes to argv. */

@@ -42,6 +42,7 @@ function preparedHost(reachable = true): Prepared {
     proof: "e",
     trainer: "t",
     training: "u",
+    gateway: "g",
   };
   const host: Host = {
     name: "local",

@@ -29,6 +29,7 @@ function preparedHost(name: string, more: Partial<SshTarget> = {}): PreparedHost
     proof: "",
     trainer: "t",
     training: "u",
+    gateway: "g",
   };
   return { host: { name, target, stack: "test", facts, checks: [], tokens }, plan: plan! };
 }
