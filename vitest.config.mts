@@ -5,7 +5,7 @@ const onTestHosts = [
   "test/fixtures/hosts/*.slow.test.ts",
   "test/hosts/*.slow.test.ts",
   "test/runner/ssh*.slow.test.ts",
-  "test/host/{container-docker,doctor,driver,lease-hosts,unit-systemd}.slow.test.ts",
+  "test/host/{container-docker,doctor,driver,lease-hosts,training-memory,unit-systemd}.slow.test.ts",
 ];
 
 const heavyOptions = {

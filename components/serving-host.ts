@@ -177,12 +177,12 @@ export class ServingHost extends pulumi.ComponentResource {
         argv: launch.argv,
         env: launch.env,
         ...(launch.container && { container: launch.container, python: runtime.python }),
+        // Told again while it runs, so that a better figure does not start it anew.
+        ...(plan.footprint && { footprintKey: plan.footprint.startKey, footprintGiB: plan.footprint.besideKvGiB }),
         port: plan.servingPort,
         // Damaged weights that were fetched again get a new digest: vLLM has to read them anew.
         weightsDigest: weights.digest,
         // Another driver was put in place with vLLM stopped: it has to be started again.
-        // Told again while it runs, so that a better figure does not start it anew.
-        ...(plan.footprint && { footprintKey: plan.footprint.startKey, footprintGiB: plan.footprint.besideKvGiB }),
         driverVersion: driver?.version,
         startupSeconds: plan.startup.timeoutSeconds,
         stopSeconds: STOP_SECONDS,
@@ -226,6 +226,8 @@ export class ServingHost extends pulumi.ComponentResource {
         modelPath: weights.path,
         servedModelName: this.servedModelName,
         settings,
+        // In a container it sees the host's /dev/shm and not its disk.
+        sharesDisk: settings.runtime !== "container",
         facts: host.facts,
       }),
       port: plan.training.port,

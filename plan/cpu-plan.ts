@@ -8,6 +8,7 @@ import { servingDtype } from "./model-problems";
 import type { LedgerPart, Plan, PlanRequest } from "./plan";
 import { commonFields, startupOf } from "./plan-common";
 import type { Settings } from "./settings";
+import { adaptersMemoryMib } from "./training-checkpoints";
 import { cpuTrainerParts, cpuTrainerProblem, residentParts } from "./training-cpu";
 import { trainingPort } from "./training-port";
 
@@ -57,7 +58,12 @@ export function planOnCpu(request: PlanRequest, host: HostFacts): Attempt {
     maxModelLen,
     dtype,
     enforceEager,
-    training: { backend: settings.training.backend, tensorParallel: 1, port: trainingPort(settings) },
+    training: {
+      backend: settings.training.backend,
+      tensorParallel: 1,
+      port: trainingPort(settings),
+      adaptersMib: adaptersMemoryMib(settings, shape, host),
+    },
     startup: startupOf(request, { device: "cpu", enforceEager, tensorParallel, replicas }),
     disk,
     cost: planCost(settings, request.pricePerHourUsd),

@@ -11,6 +11,7 @@ import type { Plan, PlanRequest } from "./plan";
 import type { Problem } from "./problem";
 import { commonFields, startupOf } from "./plan-common";
 import type { Settings } from "./settings";
+import { adaptersMemoryMib } from "./training-checkpoints";
 import { trainingPort } from "./training-port";
 
 /** A model below this gains nothing from tensor parallelism (the original guide, "Slow multi-GPU performance"). */
@@ -92,6 +93,7 @@ function describe(
       backend: settings.training.backend,
       tensorParallel: trainer?.tensorParallel ?? 1,
       port: trainingPort(settings),
+      adaptersMib: adaptersMemoryMib(settings, context.shape, context.host),
     },
     startup: startupOf(request, { device: "cuda", enforceEager, tensorParallel, replicas }),
     warnings: warningsFor(context, chosen, used),

@@ -14,7 +14,12 @@ export interface TrainingLaunchOptions {
   readonly servedModelName: string;
   readonly settings: Settings;
   readonly facts: HostFacts;
+  /** Whether vLLM can read the disk where the trainer keeps adapters: then memory holds only those that it has room for. */
+  readonly sharesDisk?: boolean;
 }
+
+/** Of the memory file system; the rest is for rounding to pages and for what is being copied. */
+const USABLE_MEMORY = 0.95;
 
 /**
  * How the trainer is started so that it keeps to its share. `{state}`, `{adapters}` and `{package}` stand for folders of the host,
@@ -22,8 +27,8 @@ export interface TrainingLaunchOptions {
  */
 export function launchTraining(
   plan: Plan,
-  { python, modelPath, servedModelName, settings, facts }: TrainingLaunchOptions,
-): { argv: string[]; env: Record<string, string> } {
+  { python, modelPath, servedModelName, settings, facts, sharesDisk = false }: TrainingLaunchOptions,
+): { argv: string[]; env: Record<string, string>; adaptersMib?: number } {
   const { training, lora } = settings;
   const share = trainerMemoryFraction(plan);
   const argv = [
@@ -34,6 +39,7 @@ export function launchTraining(
     ...["--max-sequence-length", String(Math.min(training.sequenceLength, plan.maxModelLen))],
     ...(plan.device === "cpu" ? ["--device", "cpu", "--memory-mib", hostMemoryMib(plan)] : []),
     ...(share === undefined ? [] : ["--memory-fraction", share]),
+    ...(sharesDisk ? ["--adapters-limit-mib", String(Math.floor(USABLE_MEMORY * plan.training.adaptersMib))] : []),
     ...(training.copyTo === undefined ? [] : ["--copy-to", training.copyTo]),
   ];
   return {
@@ -46,6 +52,7 @@ export function launchTraining(
       HF_HUB_OFFLINE: "1",
       TOKENIZERS_PARALLELISM: "false",
     },
+    ...(sharesDisk && { adaptersMib: plan.training.adaptersMib }),
   };
 }
 

@@ -40,6 +40,8 @@ export interface TrainingPlan {
   readonly tensorParallel: number;
   /** Of the training API, on loopback. */
   readonly port: number;
+  /** Limit of the memory file system that holds adapters. */
+  readonly adaptersMib: number;
 }
 
 /** Room on the host's disks, in GiB. */

@@ -1,25 +1,27 @@
 #!/bin/sh
 # The trainer as a unit of its own on this host, listening on loopback, started after vLLM.
-# Reads: TANDEM_REQUEST    { argv: [...], env: {...}, port, startupSeconds, stopSeconds, ... }; argv starts with the trainer's Python;
-#                          in argv and env {state}, {adapters} and {package} stand for folders of this host
+# Reads: TANDEM_REQUEST    { argv: [...], env: {...}, port, startupSeconds, stopSeconds, adaptersMib?, ... }; argv starts with the trainer's
+#                          Python; in argv and env {state}, {adapters} and {package} stand for folders of this host; adaptersMib limits
+#                          the adapters' memory file system where it can be the stack's own, see training-memory.sh
 #        TANDEM_STACK_DIR  the unit lives in its folder units/training, jobs and adapters in training/
 #        standard input    { apiKey }; reaches the trainer as VLLM_API_KEY
 # Result: { unitId, port, pid, logPath }
-# Exit status of a failed apply: 29 no Python, 31 port taken, 33 can't be stopped, 36 the trainer ended, 124 not ready in time
+# Exit status of a failed apply: 29 no Python, 31 port taken, 33 can't be stopped,
+# 35 no memory file system, 36 the trainer ended, 124 not ready in time
 # shellcheck source=common.sh
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 # shellcheck source=unit.sh
 . "$TANDEM_SCRIPTS_DIR/unit.sh"
 # shellcheck source=trainer-files.sh
 . "$TANDEM_SCRIPTS_DIR/trainer-files.sh"
+# shellcheck source=training-memory.sh
+. "$TANDEM_SCRIPTS_DIR/training-memory.sh"
 
 unit=training
 # shellcheck disable=SC2034 # Read by unit-systemd.sh: vLLM measures the GPUs' memory while it is alone on them.
 unit_after=serving
 folder="$(unit_dir "$unit")"
 state="$TANDEM_STACK_DIR/training"
-# A file system of memory: vLLM reads adapters from a path only.
-adapters="/dev/shm/tandem-$TANDEM_STACK-$(printf '%s' "$TANDEM_STACK_DIR" | sha256sum | cut -c 1-8)"
 
 check() {
   [ -f "$folder/result.json" ] || does_not_hold "the trainer was not started here"
@@ -36,6 +38,8 @@ check() {
   [ "$unit_digest" = "$result_digest" ] || does_not_hold "the trainer runs with other settings than were applied"
   drift="$(unit_drift "$unit")"
   [ -z "$drift" ] || does_not_hold "the trainer's unit: ${drift#restart }"
+  drift="$(adapters_drift "$(cat "$folder/adapters")")"
+  [ -z "$drift" ] || does_not_hold "$drift"
   # shellcheck disable=SC2154
   health="$(unit_health "$unit" "$result_port")"
   [ "$health" = 200 ] || does_not_hold "the trainer does not answer on port $result_port (health $health)"
@@ -48,8 +52,9 @@ apply() {
   private_dir "$folder"
   private_dir "$state"
   place_package
-  define
   read_document
+  adapters="$(adapters_folder "${doc_adaptersMib:-}")"
+  define
   # shellcheck disable=SC2154 # Read from the document.
   port="$doc_port"
   unit_status "$unit"
@@ -81,7 +86,10 @@ place_package() {
 
 # The definition with this host's folders in it.
 define() {
-  private_dir "$adapters"
+  adapters_prepare "$adapters" "${doc_adaptersMib:-}"
+  printf '%s' "$adapters" | write_file "$folder/adapters"
+  # shellcheck disable=SC2034 # Read by unit-systemd.sh.
+  unit_mounts="$adapters"
   LC_ALL=C sed -e "s|{state}|$state|g; s|{adapters}|$adapters|g; s|{package}|$package|g" "$TANDEM_REQUEST" | write_file "$folder/request.json"
   TANDEM_REQUEST="$folder/request.json" "$python" -ESsB "$TANDEM_SCRIPTS_DIR/serving.py" define "$folder"
 }
@@ -126,13 +134,15 @@ give_up() {
 
 # What it trained goes with it: the stack's adapters are the stack's.
 undo() {
+  adapters="$(cat "$folder/adapters" 2>/dev/null || adapters_folder '')"
   if [ -d "$folder" ]; then
     say "stopping the trainer"
     unit_stop "$unit" || die 33 "the trainer could not be stopped: $(unit_processes "$unit")"
     if [ -f "$folder/unit.json" ]; then "$(cat "$folder/python")" -ESsB "$TANDEM_SCRIPTS_DIR/training_unload.py" "$folder" "$adapters" || :; fi
     unit_remove "$unit"
   fi
-  rm -rf "$state" "$adapters"
+  adapters_remove "$adapters"
+  rm -rf "$state"
   say "the trainer is gone, with its jobs and adapters"
 }
 

@@ -2,6 +2,7 @@
 # Sourced by unit.sh: a unit under systemd, as root's system service or as a service of the user's own manager.
 # In the unit's folder:  systemd.service  what was installed
 # Reads: unit_after   other units of the stack that are started before this one and stopped after it, e.g. "serving"
+#        unit_mounts  a folder whose file system has to be there first
 # shellcheck source=journal.sh
 . "$TANDEM_SCRIPTS_DIR/journal.sh"
 
@@ -119,6 +120,8 @@ systemd_unit() {
   for earlier in ${unit_after:-}; do after="$after $(unit_name "$earlier")"; done
   defined_stopSeconds=30 defined_gainsPrivileges=false
   eval "$(json_assignments defined_ <"$(unit_dir "$1")/unit.json")"
+  mounts=''
+  if [ -n "${unit_mounts:-}" ]; then mounts="RequiresMountsFor=$unit_mounts"; fi
   wanted=multi-user.target limits='LimitMEMLOCK=infinity
 LimitNOFILE=1048576'
   # A user's manager may not raise a limit above its own; supervise.py takes what there is.
@@ -131,6 +134,7 @@ Description=Tandem: $1 of the stack $TANDEM_STACK
 After=$after
 StartLimitIntervalSec=600
 StartLimitBurst=5
+$mounts
 
 [Service]
 Type=exec

@@ -64,6 +64,18 @@ describe("the trainer's command line", () => {
     expect(env).not.toHaveProperty("CUDA_VISIBLE_DEVICES");
   });
 
+  it("limits the adapters' memory where vLLM can read the others from the disk", () => {
+    const { plan } = gpu;
+    const settings = parseSettings({ model: "Qwen/Qwen3-0.6B", training: { backend: "huggingface" } }).settings!;
+    const facts = hypotheticalHost({ gpus: 2, gpuType: "h100-80gb" });
+    const options = { python: "/p", modelPath: "/m", servedModelName: "m", settings, facts };
+    const { argv, adaptersMib } = launchTraining(plan, { ...options, sharesDisk: true });
+    // 28 layers x 32 x 26 624 weights of 4 bytes, twice the 8 that are served at once.
+    expect(adaptersMib).toBe(Math.floor((28 * 32 * 26_624 * 4 * 16) / 2 ** 20));
+    expect(Number(valueOf(argv, "--adapters-limit-mib"))).toBeLessThan(adaptersMib!);
+    expect(launchTraining(plan, options).argv).not.toContain("--adapters-limit-mib");
+  });
+
   it("trains no sequence that could not be served", () => {
     const { argv } = launch({ gpus: 0, training: { backend: "huggingface" }, serving: { maxModelLen: 512 } }, 0);
     expect(valueOf(argv, "--max-sequence-length")).toBe("512");
