@@ -27,7 +27,7 @@ export const trainingSettings = z
         .regex(/^(\/|s3:\/\/)\S+$/)
         .optional(),
       {
-        doc: "A directory of the machine, or an S3 address, that gets a copy of every finished adapter.",
+        doc: "A directory of the machine, or an S3 address, that gets a copy of every finished adapter. For S3 the machine's own credentials are used: its role, or those in `~/.aws`; none are kept.",
         allowed: "an absolute path, or an address that starts with s3://",
         otherwise: "adapters are kept in the stack's folder only, and go with it",
         example: "s3://my-adapters/tandem",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy
@@ -15,7 +18,7 @@ from tandem_trainer.errors import ApiError
 from tandem_trainer.hyperparameters import read_hyperparameters
 from tandem_trainer.lora_init import initial_lora_a
 from tandem_trainer.memory import GIB, USABLE, Misfit, nearest_settings, say_misfit
-from tandem_trainer.placement import Placement, PlacementError, keep_copy
+from tandem_trainer.placement import Placement
 
 TARGETS = {"q_proj", "v_proj"}
 
@@ -186,15 +189,26 @@ def test_what_memory_lost_is_put_there_again_and_what_a_killed_copy_left_is_remo
     assert [path.name for path in (tmp_path / "memory").iterdir()] == ["one"]
 
 
-def test_copies_to_a_directory_and_says_why_it_can_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = write_adapter(tmp_path / "a")
-    assert keep_copy(source, str(tmp_path / "b"), "ft_x") == str(tmp_path / "b" / "ft_x")
-    assert sorted(file.name for file in (tmp_path / "b" / "ft_x").iterdir()) == sorted(
-        file.name for file in source.iterdir()
-    )
-    (tmp_path / "file").write_text("")
-    with pytest.raises(PlacementError, match="can't be copied"):
-        keep_copy(source, str(tmp_path / "file"), "ft_x")
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(PlacementError, match="AWS command line is missing"):
-        keep_copy(source, "s3://bucket/models", "ft_x")
+@pytest.mark.parametrize(("limit", "said"), [(None, "is full"), (1 << 30, "True")])
+def test_a_full_memory_file_system_is_named_or_the_disk_is_read_instead(
+    tmp_path: Path, limit: int | None, said: str
+) -> None:
+    write_adapter(tmp_path / "disk" / "one", a=(4, 4096), b=(4096, 4))
+    (tmp_path / "memory").mkdir()
+    program = f"""
+from pathlib import Path
+from tandem_trainer.placement import Placement, PlacementError
+placement = Placement(Path("disk"), Path("memory"), {limit})
+try:
+    path = placement.place("one")
+    print(path.is_symlink() and (path / "adapter_config.json").is_file())
+except PlacementError as error:
+    print(error)
+"""
+    mount = 'mount -t tmpfs -o size=16k tmpfs memory && exec "$@"'
+    argv = ["unshare", "-rm", "sh", "-c", mount, "sh", sys.executable, "-c", program]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert said in done.stdout
+    if limit is None:
+        assert "got an adapter of 0.1 MiB — allowed: 0.0 MiB — fix: delete models" in done.stdout

@@ -12,17 +12,22 @@ import {
 } from "node:fs";
 import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Aws, startAws } from "../fixtures/aws/aws";
 import { TestHost } from "../host/host";
 import { applyRuntime, SHARED_CACHE } from "../host/real-runtime";
 
 const MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct";
 const REQUIREMENTS = ["bootstrap/trainer/requirements.txt", "bootstrap/trainer/requirements-huggingface.txt"];
-const ADDED = ["accelerate==1.15.0", "peft==0.21.2", "pytest==9.2.0", "pluggy==1.7.0", "iniconfig==2.3.1"];
+const ADDED = [
+  ...["accelerate==1.15.0", "peft==0.21.2", "pytest==9.2.0", "pluggy==1.7.0", "iniconfig==2.3.1"],
+  ...["boto3==1.44.8", "botocore==1.44.8", "s3transfer==0.19.3", "python-dateutil==2.9.0.post0"],
+];
 
 let host: TestHost;
 let python: string;
 let trainer: string;
 let smol: string;
+let aws: Aws;
 let running: ChildProcess | undefined;
 
 beforeAll(async () => {
@@ -33,9 +38,11 @@ beforeAll(async () => {
   expect(weights, weights.stderr).toMatchObject({ code: 0 });
   smol = (JSON.parse(weights.stdout) as { path: string }).path;
   trainer = trainerPython();
+  aws = await startAws();
 });
 afterAll(async () => {
   running?.kill();
+  await aws?.close();
   await host.close();
 });
 
@@ -77,7 +84,7 @@ async function pytest(file: string): Promise<{ code: number | null; output: stri
     path.join(folder, "tmp"),
     "--durations=3",
   ];
-  const env = { ...process.env, TANDEM_TEST_VLLM: python, TANDEM_TEST_SMOL: smol, TMPDIR: folder };
+  const env = { ...process.env, ...aws.env, TANDEM_TEST_VLLM: python, TANDEM_TEST_SMOL: smol, TMPDIR: folder };
   running = spawn(trainer, [...argv, path.join(__dirname, file)], { env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [running.stdout, running.stderr])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from .backend import OPTIMIZER, AdapterConfig, BackendError, Batch, WorkerSettings
+from .device_memory import DeviceMemory
 from .lora_init import initial_lora_a
-from .memory import BYTES_PER_PARAMETER, Misfit, nearest_settings, say_misfit
+from .memory import BYTES_PER_PARAMETER
 
 # Keeps the PEFT wrapper in place when no job is there; PEFT can't be without an adapter.
 RESIDENT = "resident"
@@ -60,8 +60,7 @@ class HuggingFaceBackend:
         self._dtype = choose_dtype(settings.dtype, self._device)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        if self._device.type == "cuda" and settings.memory_fraction:
-            torch.cuda.set_per_process_memory_fraction(settings.memory_fraction, self._device)
+        self._memory = DeviceMemory(self._device, settings)
         base = transformers.AutoModelForCausalLM.from_pretrained(settings.model, dtype=self._dtype).to(self._device)
         base.requires_grad_(False)
         base.config.use_cache = False
@@ -71,17 +70,7 @@ class HuggingFaceBackend:
         self._model.eval()
         self._optimizers: dict[str, torch.optim.AdamW] = {}
         self._configs: dict[str, AdapterConfig] = {}
-        # Measured at steps that went well; where none has, estimated.
-        self._bytes_per_token = 0
-        self._base_bytes = self._allocated()
-        self._limit_cpu_memory()
-
-    def _limit_cpu_memory(self) -> None:
-        """Holds the process to its share: the kernel refuses what is beyond, and PyTorch tells of it."""
-        if self._device.type != "cpu" or not self._settings.memory_bytes:
-            return
-        limit = data_bytes() + self._settings.memory_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        self._memory.base_is_resident()
 
     def describe(self) -> dict[str, Any]:
         versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
@@ -140,9 +129,7 @@ class HuggingFaceBackend:
         self._model.set_adapter(job)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        before = self._allocated()
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
+        self._memory.begin_step()
         try:
             loss, tokens = self._loss(batch)
             value = float(loss.detach())
@@ -157,11 +144,10 @@ class HuggingFaceBackend:
             optimizer.zero_grad(set_to_none=True)
             if not is_out_of_memory(error):
                 raise
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._memory.release()
             raise self._misfit(self._configs[job], len(batch.tokens), batch.sequence_length) from error
         optimizer.zero_grad(set_to_none=True)
-        self._measure(before, batch)
+        self._memory.end_step(len(batch.tokens) * batch.sequence_length)
         return {"loss": value, "tokens": tokens}
 
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, int]:
@@ -182,11 +168,6 @@ class HuggingFaceBackend:
         )
         return total / max(1, counted), counted
 
-    def _measure(self, before: int, batch: Batch) -> None:
-        if self._device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self._device) - before
-            self._bytes_per_token = max(self._bytes_per_token, peak // (len(batch.tokens) * batch.sequence_length))
-
     def _estimated_bytes_per_token(self, sequence_length: int) -> int:
         """Without a measurement: logits five times in float32; in each layer about 34 values as wide as the hidden
         state, and on the CPU, whose attention is not fused, three times the attention scores.
@@ -199,23 +180,10 @@ class HuggingFaceBackend:
         return 20 * config.vocab_size + layer * config.num_hidden_layers
 
     def _misfit(self, config: AdapterConfig, batch_size: int, sequence_length: int) -> BackendError:
-        limit = self._limit() or 0
-        adapter = self._adapter_bytes(config)
         others = sum(self._adapter_bytes(other) for other in self._configs.values() if other is not config)
-        free = max(0, limit - self._base_bytes - others)
-        # It did not fit, so it needs more than there is, whatever was estimated.
-        at_least = int(1.3 * max(0, free - adapter) / (batch_size * sequence_length))
-        estimate = self._bytes_per_token or self._estimated_bytes_per_token(sequence_length)
-        misfit = Misfit(
-            free_bytes=free,
-            adapter_bytes=adapter,
-            bytes_per_token=max(estimate, at_least),
-            batch_size=batch_size,
-            sequence_length=sequence_length,
-            rank=config.rank,
-        )
-        details = {**vars(misfit), "limit_bytes": limit, "fits": nearest_settings(misfit)}
-        return BackendError("out_of_memory", say_misfit(misfit, limit), details)
+        estimate = self._estimated_bytes_per_token(sequence_length)
+        own = self._adapter_bytes(config)
+        return self._memory.misfit(config, own, others, batch_size, sequence_length, estimate)
 
     def _adapter_bytes(self, config: AdapterConfig) -> int:
         values = 0
@@ -258,35 +226,11 @@ class HuggingFaceBackend:
         if job in self._model.peft_config:
             self._model.set_adapter(RESIDENT)
             self._model.delete_adapter(job)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._memory.release()
         return {}
 
     def memory(self) -> dict[str, Any]:
-        peak = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
-        return {
-            "limitBytes": self._limit(),
-            "allocatedBytes": self._allocated(),
-            "peakBytes": peak,
-            "baseBytes": self._base_bytes,
-        }
-
-    def _limit(self) -> int | None:
-        if self._device.type == "cuda":
-            total = torch.cuda.get_device_properties(self._device).total_memory
-            return int(total * (self._settings.memory_fraction or 1))
-        return self._base_bytes + self._settings.memory_bytes if self._settings.memory_bytes else None
-
-    def _allocated(self) -> int:
-        return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else data_bytes()
+        return self._memory.report()
 
     def follow(self) -> None:
         raise NotImplementedError(f"backend huggingface has one process; this one, {os.getpid()}, leads")
-
-
-def data_bytes() -> int:
-    """Private writable memory of this process: what RLIMIT_DATA counts."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    return 0

@@ -16,11 +16,11 @@ from typing import Any
 from .adapters import BaseModel
 from .backend import ALL_TARGETS
 from .chat import ModelTokenizer
+from .copies import CopyError, keep_copy
 from .data import DataError
 from .errors import ApiError
 from .handover import Handover, HandoverError, is_received
 from .hyperparameters import Asked, Resolved, read_hyperparameters
-from .placement import PlacementError, keep_copy
 from .prepare import tokenize_file
 from .results import keep_results
 from .scheduler import Scheduler
@@ -268,7 +268,7 @@ class Jobs:
         try:
             place = await asyncio.to_thread(keep_copy, source, self._settings.copy_to, name)
             self._store.add_event(job.id, f"The adapter was copied to {place}")
-        except (PlacementError, OSError) as error:
+        except (CopyError, OSError) as error:
             # The model is served; that it has no copy is said.
             self._store.add_event(job.id, str(error), "warn")
 

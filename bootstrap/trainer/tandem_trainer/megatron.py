@@ -11,10 +11,11 @@ import torch
 import transformers
 
 from .backend import AdapterConfig, BackendError, Batch, WorkerSettings
+from .device_memory import DeviceMemory
 from .huggingface import choose_dtype, is_disk_full, is_out_of_memory
 from .megatron_layers import build_model, has_transformer_engine, prepare_imports
 from .megatron_ranks import Ranks
-from .memory import BYTES_PER_PARAMETER, Misfit, nearest_settings, say_misfit
+from .memory import BYTES_PER_PARAMETER
 
 # Sequences are padded to a multiple of this, and of the tensor parallel size, by which Megatron-Bridge divides them.
 ROUND_TO = 8
@@ -59,8 +60,7 @@ class MegatronBackend:
                 "invalid", f"ranks — got {self._ranks.size} — allowed: {settings.tensor_parallel}, as torchrun is told"
             )
         check_splits(settings.model, settings.tensor_parallel)
-        if self._device.type == "cuda" and settings.memory_fraction:
-            torch.cuda.set_per_process_memory_fraction(settings.memory_fraction, self._device)
+        self._device_memory = DeviceMemory(self._device, settings)
         prepare_imports()
         self._bridge, self._chunks = build_model(settings.model, settings.tensor_parallel, self._device, self._dtype)
         from megatron.core import parallel_state
@@ -71,10 +71,7 @@ class MegatronBackend:
         self._parameters = self._count_parameters()
         self._adapters: dict[str, Any] = {}
         self._in_place: Any = None
-        self._bytes_per_token = 0
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        self._base_bytes = self._allocated()
+        self._device_memory.base_is_resident()
 
     def _count_parameters(self) -> int:
         total = 0
@@ -116,7 +113,7 @@ class MegatronBackend:
     def memory(self) -> dict[str, Any]:
         everyone = self._ranks.lead("memory")
         worst = max(everyone, key=lambda each: each["peakBytes"] or 0)
-        return {**worst, "allocatedBytes": max((each["allocatedBytes"] or 0) for each in everyone) or None}
+        return {**worst, "allocatedBytes": max(each["allocatedBytes"] for each in everyone)}
 
     def follow(self) -> None:
         self._ranks.follow()
@@ -155,9 +152,7 @@ class MegatronBackend:
 
     def _step(self, job: str, batch: Batch, learning_rate: float) -> dict[str, Any]:
         adapter = self._activate(job)
-        before = self._allocated() or 0
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
+        self._device_memory.begin_step()
         try:
             loss, tokens = self._loss(batch)
             # The same number on all ranks, so all of them stop here or none.
@@ -173,9 +168,7 @@ class MegatronBackend:
         finally:
             loss = None
             adapter.forget_gradients()
-        if self._device.type == "cuda":
-            used = torch.cuda.max_memory_allocated(self._device) - before
-            self._bytes_per_token = max(self._bytes_per_token, used // (len(batch.tokens) * batch.sequence_length))
+        self._device_memory.end_step(len(batch.tokens) * batch.sequence_length)
         return {"loss": value, "tokens": tokens}
 
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, int]:
@@ -199,24 +192,10 @@ class MegatronBackend:
         return (losses.float() * counts).sum() / max(1, counted), counted
 
     def _misfit(self, config: AdapterConfig, batch_size: int, sequence_length: int) -> BackendError:
-        limit = self._limit() or 0
-        adapter = self._adapter_bytes(config)
-        others = sum(
-            self._adapter_bytes(other.config) for other in self._adapters.values() if other.config is not config
-        )
-        free = max(0, limit - (self._base_bytes or 0) - others)
-        # It did not fit, so it needs more than there is, whatever was measured before.
-        at_least = int(1.3 * max(0, free - adapter) / (batch_size * sequence_length))
-        misfit = Misfit(
-            free_bytes=free,
-            adapter_bytes=adapter,
-            bytes_per_token=max(1, self._bytes_per_token, at_least),
-            batch_size=batch_size,
-            sequence_length=sequence_length,
-            rank=config.rank,
-        )
-        details = {**vars(misfit), "limit_bytes": limit, "fits": nearest_settings(misfit)}
-        return BackendError("out_of_memory", say_misfit(misfit, limit), details)
+        others = [adapter.config for adapter in self._adapters.values() if adapter.config is not config]
+        others_bytes = sum(self._adapter_bytes(other) for other in others)
+        own = self._adapter_bytes(config)
+        return self._device_memory.misfit(config, own, others_bytes, batch_size, sequence_length, 0)
 
     def _adapter_bytes(self, config: AdapterConfig) -> int:
         """On one rank."""
@@ -260,24 +239,8 @@ class MegatronBackend:
         if adapter and adapter is self._in_place:
             self._deactivate()
         adapter = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._device_memory.release()
         return {}
 
     def _memory(self) -> dict[str, Any]:
-        peak = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
-        return {
-            "limitBytes": self._limit(),
-            "allocatedBytes": self._allocated(),
-            "peakBytes": peak,
-            "baseBytes": self._base_bytes,
-        }
-
-    def _limit(self) -> int | None:
-        if self._device.type != "cuda":
-            return None
-        total = torch.cuda.get_device_properties(self._device).total_memory
-        return int(total * (self._settings.memory_fraction or 1))
-
-    def _allocated(self) -> int | None:
-        return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else None
+        return self._device_memory.report()

@@ -6,10 +6,11 @@ import errno
 import logging
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+MIB = 1 << 20
 
 
 class PlacementError(Exception):
@@ -17,7 +18,8 @@ class PlacementError(Exception):
 
 
 class Placement:
-    """`disk` holds every adapter. `memory` holds a copy of each while there is room, else a link to the one on disk.
+    """`disk` holds every adapter. `memory` holds a copy of each; where there is a limit, only while there is room, else
+    a link to the one on disk.
 
     vLLM keeps `--max-loras` adapters in its slots and `--max-cpu-loras` in its process, and reads those that it has
     dropped from their path again when they are asked for. So an adapter stays callable as long as its path stays.
@@ -58,9 +60,18 @@ class Placement:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise PlacementError(f"the adapter can't be copied to {path}: {error}") from error
+            if self._limit_bytes is None:
+                raise PlacementError(self._say_full(size)) from error
             log.warning("no room for %s in %s: vLLM reads it from the disk", folder, self._memory)
             self._link(folder)
         return path
+
+    def _say_full(self, size: int) -> str:
+        free = shutil.disk_usage(self._memory).free
+        return (
+            f"the memory file system of adapters is full ({self._memory}) — got an adapter of {size / MIB:.1f} MiB — "
+            f"allowed: {free / MIB:.1f} MiB — fix: delete models that nobody uses, or give it more room"
+        )
 
     def folders(self) -> set[str]:
         """All that lie in memory or on disk."""
@@ -85,7 +96,10 @@ class Placement:
         if path.is_symlink():
             path.unlink()
         try:
-            shutil.copytree(source, part)
+            # Not copytree, whose error does not tell why.
+            part.mkdir(mode=0o700)
+            for file in source.iterdir():
+                shutil.copy2(file, part)
             part.rename(path)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -116,33 +130,3 @@ class Placement:
 
 def folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def keep_copy(source: Path, target: str, name: str) -> str:
-    """Copies an adapter to a directory or an `s3://bucket/prefix`; answers where it lies. Raises `PlacementError`.
-
-    `name` is made of letters, digits, '.', '_' and '-'. For S3 it takes the AWS command line, with its own credentials.
-    """
-    if not target.startswith("s3://"):
-        final = Path(target) / name
-        part = final.with_name(f"{name}.part")
-        try:
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(source, part)
-            shutil.rmtree(final, ignore_errors=True)
-            part.rename(final)
-        except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
-            raise PlacementError(f"the adapter can't be copied to {final}: {error}") from error
-        return str(final)
-    aws = shutil.which("aws")
-    if not aws:
-        raise PlacementError(
-            f"the adapter can't be copied to {target}: the AWS command line is missing — fix: install it"
-        )
-    address = f"{target.rstrip('/')}/{name}/"
-    command = [aws, "s3", "cp", "--recursive", "--only-show-errors", str(source), address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        raise PlacementError(f"the adapter can't be copied to {address}: {done.stderr.strip() or done.returncode}")
-    return address
