@@ -62,6 +62,13 @@ write_file() {
   cat >"$1.new.$$" && mv -f "$1.new.$$" "$1"
 }
 
+# The first line of a file as $file_line, without starting anything; empty where there is none.
+read_line() {
+  file_line=''
+  # shellcheck disable=SC2034 # For who calls.
+  if [ -r "$1" ]; then IFS= read -r file_line <"$1" || :; fi
+}
+
 # The scalar members of a JSON object on standard input as shell assignments: json_assignments PREFIX [REQUIRED_START]
 json_assignments() {
   LC_ALL=C awk -v prefix="$1" -v only="${2:-}" -f "$TANDEM_SCRIPTS_DIR/json.awk"
@@ -77,12 +84,18 @@ sort_reversed() { sed -n '1!G;h;$p'; }
 
 # A JSON string literal.
 json_string() {
+  json_quote "$1"
+  printf '%s' "$quoted"
+}
+
+# The same as the variable $quoted, which starts nothing where nothing has to be escaped.
+json_quote() {
   case "$1" in
-    *[!A-Za-z0-9\ _./:@%+=,\;\(\)-]*)
-      printf '"%s"' "$(printf '%s' "$1" | LC_ALL=C tr -d '\000-\010\013-\037' |
-        LC_ALL=C sed -e ':more' -e '$!{N;b more' -e '}' -e 's/\\/\\\\/g; s/"/\\"/g; s/\t/\\t/g; s/\n/\\n/g')"
+    *[!A-Za-z0-9\ _./:@%+=,\;\(\)\#\'\?\!\&\<\>\|\~\*\{\}-]*)
+      quoted="\"$(printf '%s' "$1" | LC_ALL=C tr -d '\000-\010\013-\037' |
+        LC_ALL=C sed -e ':more' -e '$!{N;b more' -e '}' -e 's/\\/\\\\/g; s/"/\\"/g; s/\t/\\t/g; s/\n/\\n/g')\""
       ;;
-    *) printf '"%s"' "$1" ;;
+    *) quoted="\"$1\"" ;;
   esac
 }
 

@@ -27,7 +27,11 @@ gpu_facts_json() {
     esac
     [ -n "$rows" ] || [ "$code" -eq 124 ] || say "nvidia-smi is there but finds no GPUs — fix: look at 'nvidia-smi' and the kernel's log"
   fi
-  printf ',"gpus":[%s],"gpuLink":"%s"' "$(printf '%s' "$rows" | gpu_rows_json)" "$(gpu_link "$rows")"
+  if [ -z "$rows" ]; then
+    printf ',"gpus":[],"gpuLink":"unknown"'
+  else
+    printf ',"gpus":[%s],"gpuLink":"%s"' "$(printf '%s' "$rows" | gpu_rows_json)" "$(gpu_link "$rows")"
+  fi
   bus_facts_json
   [ -n "$rows" ] || return 0
   peer_access_json

@@ -23,16 +23,17 @@ bus_nvswitch_count() {
   printf '%s' "$found" | grep -c . || :
 }
 
-# sysfs_devices 'CLASS-PATTERN...'
+# By reading alone: a machine with GPUs has a hundred devices on its bus. sysfs_devices 'CLASS-PATTERN...'
 sysfs_devices() {
   for device in "${TANDEM_SYS:-/sys}"/bus/pci/devices/*; do
-    [ "$(cat "$device/vendor" 2>/dev/null)" = 0x10de ] || continue
-    class="$(cat "$device/class")"
+    if [ ! -r "$device/vendor" ] || ! read -r vendor <"$device/vendor" || [ "$vendor" != 0x10de ]; then continue; fi
+    read -r class <"$device/class"
     for pattern in $1; do
       # shellcheck disable=SC2254 # It is a pattern.
       case "$class" in
         $pattern)
-          id="$(cat "$device/device")" driver=-
+          read -r id <"$device/device"
+          driver=-
           if [ -L "$device/driver" ]; then driver="$(basename "$(readlink "$device/driver")")"; fi
           printf '%s %s %s\n' "${device##*/}" "${id#0x}" "$driver"
           ;;
@@ -43,6 +44,9 @@ sysfs_devices() {
 
 # For a /sys without the bus in it. lspci_devices 'CLASS...'
 lspci_devices() {
+  for device in "${TANDEM_SYS:-/sys}"/bus/pci/devices/*; do
+    if [ -r "$device/vendor" ]; then return 0; fi
+  done
   command -v lspci >/dev/null 2>&1 || return 0
   timeout 5 lspci -D -n -d 10de: 2>/dev/null | LC_ALL=C awk -v classes=" $1 " '
     index(classes, " " substr($2, 1, 4) " ") { split($3, id, ":"); print $1, tolower(id[2]), "-" }' || :

@@ -7,6 +7,8 @@ TANDEM_SCRIPTS_DIR="${TANDEM_SCRIPTS_DIR:-$(cd "$(dirname "$0")" && pwd)}"
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 
 main() {
+  # Whose port it is matters before vLLM is there; looking for the holder means to look at every process.
+  if [ -f "$TANDEM_STACK_DIR/units/serving/result.json" ]; then unset TANDEM_PORT; fi
   sh "$TANDEM_SCRIPTS_DIR/facts.sh" &
   checks="$(sh "$TANDEM_SCRIPTS_DIR/work.sh" check)" || die "$?" "the steps of this host can't be checked"
   wait "$!"

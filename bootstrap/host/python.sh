@@ -9,17 +9,23 @@
 # Prints "<path> <version>" for each interpreter from 3.10 to 3.13, best first: vLLM and Megatron-Bridge both like 3.12.
 # Shims of version managers are left out: they need an environment that a service does not have. What they stand for is not.
 find_pythons() {
-  folders="$(printf '%s' "$PATH" | tr ':' '\n' | grep -v '/shims/*$' || :)"
+  folders='' seen=' ' separators="$IFS" IFS=:
+  for folder in $PATH; do
+    case "$folder" in */shims | */shims/) ;; *) folders="$folders $folder" ;; esac
+  done
+  IFS="$separators"
   for minor in 12 13 11 10; do
     for folder in $folders /usr/local/bin /usr/bin "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.$minor".*/bin; do
       # /bin is /usr/bin under another name where it is a link.
       if [ -L "$folder" ] || [ ! -x "$folder/python3.$minor" ]; then continue; fi
+      case "$seen" in *" $folder/python3.$minor "*) continue ;; esac
+      seen="$seen$folder/python3.$minor "
       version="$("$folder/python3.$minor" -V 2>/dev/null)" || continue
       case "$version" in
         "Python 3.$minor."*) printf '%s %s\n' "$folder/python3.$minor" "${version#Python }" ;;
       esac
     done
-  done | awk '!seen[$1]++'
+  done
 }
 
 # The interpreter that is best for vLLM, or a message on what to install.

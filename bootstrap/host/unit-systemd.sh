@@ -23,7 +23,9 @@ unit_systemctl() {
 
 # Which manager has the unit: system or user.
 unit_scope() {
-  case "$(cat "$(unit_dir "$1")/manager" 2>/dev/null)" in
+  read_line "$TANDEM_STACK_DIR/units/$1/manager"
+  # shellcheck disable=SC2154 # read_line sets it.
+  case "$file_line" in
     systemd-user) echo user ;;
     *) echo system ;;
   esac
@@ -98,14 +100,14 @@ systemd_remove() {
 # Prints how the unit's definition differs from what was installed, and "restart" first where a running service may have been
 # started with the difference; nothing when it is as it was. systemd_drift UNIT
 systemd_drift() {
-  called="$(unit_name "$1")"
-  installed="$(systemd_folder "$(unit_scope "$1")")/$called"
+  called="$(unit_name "$1")" scope="$(unit_scope "$1")"
+  installed="$(systemd_folder "$scope")/$called"
   if [ ! -f "$installed" ]; then
     echo "its systemd unit file $installed was removed"
-  elif ! cmp -s "$installed" "$(unit_dir "$1")/systemd.service"; then
+  elif ! cmp -s "$installed" "$TANDEM_STACK_DIR/units/$1/systemd.service"; then
     echo "restart its systemd unit file $installed was changed"
   else
-    shown="$(unit_systemctl "$1" show -p UnitFileState -p DropInPaths 2>/dev/null)" || return 0
+    shown="$(systemctl "--$scope" show -p UnitFileState -p DropInPaths "$called" 2>/dev/null)" || return 0
     case "$shown" in
       *"DropInPaths="[!\ ]*"/$called.d/"*) echo "restart systemd changes it by $(printf '%s\n' "$shown" | sed -n 's/^DropInPaths=//p')" ;;
       *UnitFileState=enabled*) ;;

@@ -33,17 +33,20 @@ service_manager() {
 # Reads the unit's status into $unit_state, $unit_unitId, $unit_pid, $unit_restarts, $unit_supervisorPid ...; state "stopped"
 # when its supervisor is gone, whatever the file says.
 unit_status() {
+  folder_of_unit="$TANDEM_STACK_DIR/units/$1"
   # shellcheck disable=SC2034 # Read by those who source this.
   unit_state=stopped unit_unitId='' unit_pid='' unit_restarts=0 unit_supervisorPid='' unit_digest=''
-  [ -f "$(unit_dir "$1")/status.json" ] || return 0
-  eval "$(json_assignments unit_ <"$(unit_dir "$1")/status.json")"
+  [ -f "$folder_of_unit/status.json" ] || return 0
+  eval "$(json_assignments unit_ <"$folder_of_unit/status.json")"
   # The supervisor holds this lock as long as it lives.
-  if flock -n -s "$(unit_dir "$1")/lock" true; then
+  exec 4>>"$folder_of_unit/lock"
+  if flock -n -s 4; then
     case "$unit_state" in
       failed) ;;
       *) unit_state=stopped ;;
     esac
   fi
+  exec 4>&-
 }
 
 # Starts the unit that unit.json describes: unit_start UNIT PYTHON
@@ -89,7 +92,8 @@ wait_for_status() {
 
 # How the unit's definition differs from what was installed: see systemd_drift.
 unit_drift() {
-  case "$(cat "$(unit_dir "$1")/manager" 2>/dev/null)" in
+  read_line "$TANDEM_STACK_DIR/units/$1/manager"
+  case "$file_line" in
     systemd-*) systemd_drift "$1" ;;
   esac
 }

@@ -43,6 +43,7 @@ def remember(manifest: dict[str, Any], where: Path) -> None:
     result = {name: manifest[name] for name in ("path", "bytes", "digest", "source")}
     step = Path(os.environ["TANDEM_STEP_DIR"])
     (step / "result.json").write_text(json.dumps({**result, "manifest": str(where)}) + "\n")
+    manifests.write_list(manifest, where, step)
     print(json.dumps(result))
 
 

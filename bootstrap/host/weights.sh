@@ -13,13 +13,13 @@
 # shellcheck source=python.sh
 . "$TANDEM_SCRIPTS_DIR/python.sh"
 
-# Looks at names, sizes and times, and reads what changed: see weights_manifest.py.
+# Looks at names, sizes and times, and reads what changed: see weights_look.py and weights_manifest.py.
 check() {
   [ -f "$TANDEM_STEP_DIR/result.json" ] || does_not_hold "the weights were not fetched"
   read_document
   # shellcheck disable=SC2154 # Read from the document.
   [ -x "$doc_python" ] || doc_python="$(find_pythons | head -n 1 | cut -d' ' -f1)"
-  "$doc_python" -ESsB "$TANDEM_SCRIPTS_DIR/weights.py" check
+  exec "$doc_python" -ESsB "$TANDEM_SCRIPTS_DIR/weights_look.py"
 }
 
 apply() {

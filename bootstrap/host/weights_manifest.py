@@ -15,9 +15,9 @@ import os
 from pathlib import Path
 from typing import Any, Callable
 
+from weights_look import LIST, NO_SAMPLE, line, sample
+
 MANIFEST = "tandem-manifest.json"
-# 64 KiB at the start, at the end and at two places between: under a millisecond a file.
-SAMPLE_BYTES = 65536
 # About half a second of reading and hashing on a slow core.
 QUICK_READ_BYTES = 256 * 1024 * 1024
 
@@ -40,15 +40,6 @@ def sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
             digest.update(chunk)
             if on_bytes:
                 on_bytes(len(chunk))
-    return digest.hexdigest()
-
-
-def sample(path: Path, size: int) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for place in sorted({0, size // 3, 2 * size // 3, max(0, size - SAMPLE_BYTES)}):
-            file.seek(place)
-            digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
 
 
@@ -136,3 +127,17 @@ def refresh(manifest: dict[str, Any], where: Path) -> None:
     new = where.with_name(where.name + ".new")
     new.write_text(json.dumps(manifest, indent=1) + "\n")
     os.replace(new, where)
+
+
+def write_list(manifest: dict[str, Any], where: Path, folder: Path) -> None:
+    """What weights_look.py compares with, into `folder`; none where a name would break its lines."""
+    listed = folder / LIST
+    listed.unlink(missing_ok=True)
+    files = {str(Path(manifest["path"]) / name): entry for name, entry in manifest["files"].items()}
+    if any("\n" in path for path in (str(where), *files)):
+        return
+    stat = where.stat()
+    lines = [line(str(where), stat.st_size, (stat.st_mtime_ns, stat.st_ctime_ns), NO_SAMPLE)]
+    for path, entry in files.items():
+        lines.append(line(path, entry["size"], (entry["mtimeNs"], entry["ctimeNs"]), entry["sample"]))
+    listed.write_text("".join(lines), errors="surrogateescape")

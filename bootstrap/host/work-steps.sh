@@ -21,9 +21,11 @@ use_step() {
 steps_in_order() {
   for file in "$TANDEM_STACK_DIR"/steps/*/sequence; do
     [ -f "$file" ] || continue
+    read_line "$file"
     folder="${file%/sequence}"
-    printf '%s %s\n' "$(cat "$file")" "${folder##*/}"
-  done | sort -n | cut -d' ' -f2
+    # shellcheck disable=SC2154 # read_line sets it.
+    printf '%s %s\n' "$file_line" "${folder##*/}"
+  done | sort -n | while read -r _ name; do printf '%s\n' "$name"; done
 }
 
 # The three lines of the request. Without any, as for an undo by hand, they are empty objects.
@@ -179,40 +181,46 @@ stop_work() {
   end_marked 1 "TANDEM_WORK=$stopped_dir" || say "$step: some of its processes can't be ended"
 }
 
-# One JSON line on whether the step holds: check_step STEP
+# One JSON line on whether the step holds: check_step STEP FILE. It runs for every step at every look, so that it starts little:
+# FILE is where a check writes its reasons.
 check_step() {
   use_step "$1"
-  state="$(cat "$step_dir/state" 2>/dev/null || echo undone)"
-  token="$(cat "$step_dir/token" 2>/dev/null || :)"
-  [ "$state" != undone ] || return 0
-  if work_is_running; then
-    print_check false "it is being worked on" "$token"
+  read_line "$step_dir/state" && state="$file_line"
+  read_line "$step_dir/token" && token="$file_line"
+  if [ "${state:-undone}" = undone ]; then return 0; fi
+  read_line "$step_dir/current"
+  # A work that left its exit record does not run any more.
+  if [ ! -f "$step_dir/runs/$file_line/exit" ] && work_is_running; then
+    print_check false "it is being worked on"
   elif [ "$state" != applied ]; then
-    print_check false "its last apply did not finish" "$token"
+    print_check false "its last apply did not finish"
   else
     code=0
-    reason="$(run_check)" || code=$?
-    reason="$(printf '%s' "$reason" | tr '\n' ';' | sed 's/;$//; s/;/; /g')"
+    run_check >"$2" || code=$?
+    reason=''
+    if [ -s "$2" ]; then reason="$(tr '\n' ';' <"$2" | sed 's/;$//; s/;/; /g')"; fi
     case "$code" in
-      0) print_check true '' "$token" ;;
-      10) print_check false "${reason:-its check gave no reason}" "$token" ;;
+      0) print_check true '' ;;
+      10) print_check false "${reason:-its check gave no reason}" ;;
       # What can't be told must not cause a change.
-      *) print_check true "could not be checked (exit $code)${reason:+: $reason}" "$token" ;;
+      *) print_check true "could not be checked (exit $code)${reason:+: $reason}" ;;
     esac
   fi
 }
 
 run_check() {
-  eval "$(cat "$step_dir/values")"
+  # shellcheck source=/dev/null
+  . "$step_dir/values"
   export TANDEM_REQUEST="$step_dir/request.json" TANDEM_STEP_DIR="$step_dir/files"
   timeout -k 1 5 sh "$TANDEM_SCRIPTS_DIR/$step.sh" check </dev/null 2>/dev/null
 }
 
-# print_check HOLDS REASON TOKEN
+# print_check HOLDS REASON; reads $step and $token
 print_check() {
-  printf '{"step":%s,"holds":%s' "$(json_string "$step")" "$1"
-  [ -z "$2" ] || printf ',"reason":%s' "$(json_string "$2")"
-  printf ',"token":%s}\n' "$(json_string "$3")"
+  # shellcheck disable=SC2154 # json_quote sets it.
+  json_quote "$token" && quoted_token="$quoted"
+  json_quote "$2"
+  printf '{"step":"%s","holds":%s%s,"token":%s}\n' "$step" "$1" "${2:+,\"reason\":$quoted}" "$quoted_token"
 }
 
 # The log of the step's unit, else of its last work.

@@ -14,8 +14,13 @@ TANDEM_SCRIPTS_DIR="${TANDEM_SCRIPTS_DIR:-$(cd "$(dirname "$0")" && pwd)}"
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 # shellcheck source=work-steps.sh
 . "$TANDEM_SCRIPTS_DIR/work-steps.sh"
-# shellcheck source=work-sweep.sh
-. "$TANDEM_SCRIPTS_DIR/work-sweep.sh"
+
+# Only where something is taken away: a look at a host and a step's work do without all that this reads.
+sweep_all() {
+  # shellcheck source=work-sweep.sh
+  . "$TANDEM_SCRIPTS_DIR/work-sweep.sh"
+  sweep
+}
 
 # Reads the request and starts or attaches to `verb` of `step`; ends with the work's exit status.
 apply_or_undo() {
@@ -35,11 +40,13 @@ check_steps() {
   [ -d "$TANDEM_STACK_DIR/steps" ] || return 0
   answers="$(mktemp -d "$TANDEM_STACK_DIR/check.XXXXXX")"
   trap 'rm -rf "$answers"' EXIT
+  set --
   for name in $(steps_in_order); do
-    (check_step "$name" >"$answers/$name") &
+    check_step "$name" "$answers/$name.reason" >"$answers/$name" &
+    set -- "$@" "$answers/$name"
   done
   wait
-  for name in $(steps_in_order); do cat "$answers/$name"; done
+  [ "$#" -eq 0 ] || cat "$@"
 }
 
 # Restarts the host a moment later, so that the client gets its answer. A call that is made again after the restart does nothing.
@@ -81,7 +88,7 @@ main() {
     check) check_steps ;;
     stop) stop_steps ;;
     reboot) reboot_host ;;
-    sweep) sweep ;;
+    sweep) sweep_all ;;
     logs) print_logs "${2:-}" ;;
     *) die 2 "work.sh — got '${1:-}' — allowed: apply STEP, undo STEP, check, stop, sweep, reboot, logs [STEP]" ;;
   esac
