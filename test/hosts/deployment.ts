@@ -50,9 +50,16 @@ export class Deployment {
       runtime: "archive",
       runtimePath: `${SUPPLIES_ON_HOST}/vllm.tar`,
       gpus: 0,
+      // Bringing nginx to eight hosts takes longer than all else; the gateway has hosts of its own, test/gateway.
+      gateway: { enabled: false },
       ssh: { hosts, ...(ssh as object | undefined) },
       ...rest,
     };
+    this.write(settings);
+  }
+
+  /** Writes the settings as they are. */
+  write(settings: Readonly<Record<string, unknown>>): void {
     const config = Object.fromEntries(Object.entries(settings).map(([key, value]) => [`tandem:${key}`, value]));
     writeFileSync(this.file, stringify({ config }));
   }
@@ -84,8 +91,12 @@ export class Deployment {
   }
 
   /** `tandem COMMAND --json`, expected to end with `status`. */
-  async ask(argv: readonly string[], status = 0): Promise<Document & { readonly seconds: number }> {
-    const run = await this.tandem([...argv, "--json", ...(argv[0] === "preview" ? [] : ["--yes"])]);
+  async ask(
+    argv: readonly string[],
+    status = 0,
+    variables: Readonly<Record<string, string>> = {},
+  ): Promise<Document & { readonly seconds: number }> {
+    const run = await this.tandem([...argv, "--json", ...(argv[0] === "preview" ? [] : ["--yes"])], variables);
     if (run.status !== status)
       throw new Error(`tandem ${argv.join(" ")} ended with ${run.status}:\n${run.stderr}\n${run.stdout}`);
     return { ...(JSON.parse(run.stdout) as Document), seconds: run.seconds };
