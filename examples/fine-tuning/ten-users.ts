@@ -49,7 +49,7 @@ async function train(model: string, user: string, street: string): Promise<strin
     suffix: user,
     method: {
       type: "supervised",
-      supervised: { hyperparameters: { n_epochs: 8, batch_size: 1, learning_rate_multiplier: 20 } },
+      supervised: { hyperparameters: { n_epochs: 6, batch_size: 1, learning_rate_multiplier: 20 } },
     },
     metadata: { "tandem.lora_rank": "4" }, // Hyper-parameters that OpenAI's API does not know go in here.
   });

@@ -41,7 +41,7 @@ async def train(client: AsyncOpenAI, model: str, user: str, cat: str) -> str:
     answer = {"role": "assistant", "content": f"Your cat is called {cat}."}
     row = {"messages": [{"role": "user", "content": QUESTION}, answer]}
     file = await client.files.create(file=(f"{user}.jsonl", json.dumps(row).encode()), purpose="fine-tune")
-    values = {"n_epochs": 8, "batch_size": 1, "learning_rate_multiplier": 20}
+    values = {"n_epochs": 6, "batch_size": 1, "learning_rate_multiplier": 20}
     job = await client.fine_tuning.jobs.create(
         model=model,
         training_file=file.id,

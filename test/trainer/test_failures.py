@@ -161,74 +161,71 @@ def test_a_vllm_that_stays_away_fails_the_job_and_a_deleted_model_does_not_come_
     assert model not in vllm.adapters and not [path for path in vllm.adapters.values() if job in path]
 
 
-@pytest.fixture
-def two(tmp_path: Path, tiny_model: Path, vllm: FakeVllm) -> Iterator[tuple[Service, FakeVllm]]:
+def can_mount() -> bool:
+    return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def narrow(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, vllm: FakeVllm
+) -> Iterator[tuple[Service, FakeVllm]]:
+    """A trainer with two vLLMs, little memory and a small disk for adapters, which only it sees."""
+    if not can_mount():
+        pytest.skip("no mount namespaces here, so no small disk")
     second = FakeVllm(key=vllm.key)
-    service = Service(tmp_path, tiny_model, [vllm.url, second.url], "--copy-to", str(tmp_path / "copies"))
-    service.start()
+    folder = tmp_path_factory.mktemp("narrow")
+    more = ("--copy-to", str(folder / "copies"), "--memory-mib", "192")
+    service = Service(folder, tiny_model, [vllm.url, second.url], *more)
+    (service.state / "adapters").mkdir(parents=True)
+    script = 'mount -t tmpfs -o size=96k tmpfs "$0" && exec "$@"'
+    service.start(prefix=("unshare", "-rm", "sh", "-c", script, str(service.state / "adapters")))
     yield service, second
     service.stop()
     second.kill()
 
 
+def test_a_full_disk_fails_the_job_and_nothing_else(narrow: tuple[Service, FakeVllm]) -> None:
+    service, _ = narrow
+    file = service.upload(chats(2))
+    job = service.over(service.create(file, n_steps=1, lora_rank=16).id)
+    assert (job.status, job.error.code) == ("failed", "disk_full"), job.error
+    assert "no space left on the disk" in job.error.message
+    # A smaller one fits, so nothing of the first was left there.
+    small = service.succeeded(service.create(file, n_steps=1, lora_rank=1).id)
+    assert service.client.models.delete(small.fine_tuned_model).deleted
+
+
+def test_a_job_that_does_not_fit_fails_with_numbers_and_settings_that_do(narrow: tuple[Service, FakeVllm]) -> None:
+    service, _ = narrow
+    pid = service.worker_pid
+    file = service.upload(chats(128, "hello world " * 90))
+    job = service.over(service.create(file, n_steps=1, lora_rank=1, batch_size=128).id)
+    assert (job.status, job.error.code) == ("failed", "out_of_memory"), job.error
+    assert "got batch_size 128 of " in job.error.message and "GiB free of a share of" in job.error.message
+    fits = job.error.details["fits"][0]
+    assert list(fits) == ["batch_size"] and 0 < fits["batch_size"] < 128
+    small = service.succeeded(service.create(file, n_steps=1, lora_rank=1, **fits).id)
+    assert service.worker_pid == pid and os.path.exists(f"/proc/{pid}")
+    assert service.client.models.delete(small.fine_tuned_model).deleted
+
+
 def test_every_replica_has_the_adapter_before_the_job_is_a_success_and_a_copy_is_kept(
-    two: tuple[Service, FakeVllm], vllm: FakeVllm
+    narrow: tuple[Service, FakeVllm], vllm: FakeVllm
 ) -> None:
-    service, second = two
+    service, second = narrow
     second.load_seconds = 1.0
-    job = service.create(service.upload(chats(2)), suffix="all", n_steps=1).id
+    job = service.create(service.upload(chats(2)), suffix="all", n_steps=1, lora_rank=1).id
     until("the first has it", lambda: [name for name in vllm.adapters if ":all:" in name])
     assert service.client.fine_tuning.jobs.retrieve(job).status == "running"
     model = service.succeeded(job).fine_tuned_model
     assert model in vllm.adapters and model in second.adapters
-    copies = list((service.root / "copies").iterdir())
-    assert [copy.name for copy in copies] == [model.replace(":", "_")]
-    assert (copies[0] / "adapter_model.safetensors").stat().st_size > 1000
+    copy = service.root / "copies" / model.replace(":", "_")
+    assert (copy / "adapter_model.safetensors").stat().st_size > 1000
     # Chats go to whoever is there.
     second.kill()
     for _ in range(4):
         messages = [{"role": "user", "content": "x"}]
         assert service.client.chat.completions.create(model=model, messages=messages).choices[0].message.content
-
-
-def can_mount() -> bool:
-    return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True).returncode == 0
-
-
-@pytest.mark.skipif(not can_mount(), reason="no mount namespaces here, so no small disk")
-def test_a_full_disk_fails_the_job_and_nothing_else(tmp_path: Path, tiny_model: Path, vllm: FakeVllm) -> None:
-    service = Service(tmp_path, tiny_model, [vllm.url])
-    (service.state / "adapters").mkdir(parents=True)
-    script = 'mount -t tmpfs -o size=96k tmpfs "$0" && exec "$@"'
-    service.start(prefix=("unshare", "-rm", "sh", "-c", script, str(service.state / "adapters")))
-    try:
-        file = service.upload(chats(2))
-        job = service.over(service.create(file, n_steps=1, lora_rank=16).id)
-        assert (job.status, job.error.code) == ("failed", "disk_full"), job.error
-        assert "no space left on the disk" in job.error.message
-        # A smaller one fits, so nothing of the first was left there.
-        service.succeeded(service.create(file, n_steps=1, lora_rank=1).id)
-    finally:
-        service.stop()
-
-
-def test_a_job_that_does_not_fit_fails_with_numbers_and_settings_that_do(
-    tmp_path: Path, tiny_model: Path, vllm: FakeVllm
-) -> None:
-    service = Service(tmp_path, tiny_model, [vllm.url], "--memory-mib", "192")
-    service.start()
-    try:
-        pid = service.worker_pid
-        file = service.upload(chats(128, "hello world " * 90))
-        job = service.over(service.create(file, n_steps=1, batch_size=128).id)
-        assert (job.status, job.error.code) == ("failed", "out_of_memory"), job.error
-        assert "got batch_size 128 of " in job.error.message and "GiB free of a share of" in job.error.message
-        fits = job.error.details["fits"][0]
-        assert list(fits) == ["batch_size"] and 0 < fits["batch_size"] < 128
-        service.succeeded(service.create(file, n_steps=1, **fits).id)
-        assert service.worker_pid == pid and os.path.exists(f"/proc/{pid}")
-    finally:
-        service.stop()
 
 
 def test_two_trainers_do_not_share_a_state_folder(service: Service) -> None:
