@@ -24,7 +24,7 @@ interface Part {
 export function hostScripts(): HostScripts {
   const scripts = hostScriptsDirectory();
   const parts: Part[] = [
-    { folder: scripts, names: filesBelow(scripts, scripts, /\.(?:sh|py|awk|json)$/) },
+    { folder: scripts, names: filesBelow(scripts, scripts, /\.(?:sh|py|awk|json|html)$/) },
     { folder: dirname(trainerDirectory()), names: trainerFiles() },
   ];
   const sums = parts
