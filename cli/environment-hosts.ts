@@ -31,6 +31,11 @@ export function environmentTargets(environment: Environment): HostTarget[] {
   return all.length === 0 && target !== "ec2" ? [{ kind: "local" }] : all;
 }
 
+/** The regions of the machines that runs have worked on. */
+export function rememberedRegions(environment: Environment): string[] {
+  return remembered(environment).flatMap((target) => (target.kind === "ssh" ? (target.instance?.region ?? []) : []));
+}
+
 /** A rented machine ends with its launch: nothing is taken back on it. */
 export function isRented(target: HostTarget): boolean {
   return target.kind === "ssh" && target.instance !== undefined;

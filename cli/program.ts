@@ -31,6 +31,8 @@ export function defineCommands(program: Command, run: RunCommand): Command {
   defineChanges(program, run);
   defineQuestions(program, run);
   defineDestroy(program, run);
+  defineEphemeral(program, run);
+  defineCloud(program, run);
   for (const command of program.commands) command.showHelpAfterError("(tandem --help lists commands and flags)");
   return program;
 }
@@ -147,8 +149,71 @@ function defineDestroy(program: Command, run: RunCommand): void {
     });
 }
 
+/** A command's own words come after `--`, so that none of them is taken for ours. */
+function defineEphemeral(program: Command, run: RunCommand): void {
+  withBackend(withSettings(withEnvironment(program.command("ephemeral"))))
+    .argument("<command...>", "what to run, after --")
+    .option("--keep-on-failure <duration>", "leave the environment for so long when the command failed")
+    .option("--artifacts <folder>", "keep outputs, logs and what explains a failure there")
+    .option("--junit <file>", "write a JUnit summary")
+    .option("--json <file>", "write a JSON summary")
+    .description(
+      "Run a command with an environment of its own that is always taken away again; ends with the command's exit status.",
+    )
+    .addHelpText("after", `${EPHEMERAL_STATUS_HELP}${example("tandem ephemeral --env ci --ttl 1h -- pytest tests/")}`)
+    .action(async (words: string[], given: EphemeralFlags) => {
+      const { json: summary, ...options } = given;
+      let code: number | undefined;
+      await run("ephemeral", { ...options, json: false }, async (console) => {
+        const { ephemeral } = await import("./commands/ephemeral.js");
+        code = await ephemeral(words, { ...options, json: false, summary }, console);
+        return { status: 0, document: {}, text: "" };
+      });
+      if (code !== undefined) process.exitCode = code;
+    });
+}
+
+const EPHEMERAL_STATUS_HELP = `
+Exit status: the command's; 2 and 3 as everywhere, 124 the command passed and something may be left,
+             125 the environment did not come up, 126 and 127 the command did not start,
+             129, 130 and 143 for SIGHUP, SIGINT and SIGTERM`;
+
+interface EphemeralFlags {
+  readonly env: string;
+  readonly set: readonly string[];
+  readonly json?: string;
+}
+
+/** What lives in a cloud, by its tags. */
+function defineCloud(program: Command, run: RunCommand): void {
+  withJson(program.command("reap"))
+    .option("--region <name>", "only there; may be given again", (name, names: string[]) => [...names, name], [])
+    .option("--older-than <duration>", "only what has been over for so long")
+    .option("--dry-run", "say what would be deleted, delete nothing", false)
+    .description(
+      "Delete what expired runs left in the cloud, by its tags alone: no state, no settings. Safe to run from cron. Exit status 1 when something remains.",
+    )
+    .addHelpText("after", example("tandem reap --dry-run --region us-east-1"))
+    .action(async (options: CommonOptions & { region: string[]; olderThan?: string; dryRun: boolean }) => {
+      await run("reap", { ...options, env: "local" }, async (console) =>
+        (await import("./commands/reap.js")).reapCloud(options, console),
+      );
+    });
+  common(program.command("extend"))
+    .requiredOption("--ttl <duration>", "the environment ends so far from now")
+    .description("Move the end of an environment that has one. Changes its timers and tags and nothing else.")
+    .addHelpText("after", example("tandem extend --env nightly --ttl 1h"))
+    .action(async (options: CommonOptions & { ttl: string }) => {
+      await run("extend", options, async (console) => (await import("./commands/extend.js")).extend(options, console));
+    });
+}
+
 function common(command: Command): Command {
-  return withJson(command).option(
+  return withEnvironment(withJson(command));
+}
+
+function withEnvironment(command: Command): Command {
+  return command.option(
     "-e, --env <name|file>",
     "the environment: a preset's name, one used before, or a settings file",
     "local",

@@ -102,9 +102,9 @@ export const outputsSchema = z.object({
 });
 export type Outputs = z.infer<typeof outputsSchema>;
 
-/** Lines for a shell: `eval "$(tandem outputs --env-vars)"`. */
-export function toShellEnvironment(outputs: Outputs): string {
-  const variables = {
+/** What a program that uses the environment reads. */
+export function outputVariables(outputs: Outputs): Readonly<Record<string, string>> {
+  return {
     TANDEM_BASE_URL: outputs.endpoints.baseUrl,
     TANDEM_API_KEY: outputs.apiKey,
     TANDEM_MODEL: outputs.plan.servedModelName,
@@ -113,7 +113,11 @@ export function toShellEnvironment(outputs: Outputs): string {
     OPENAI_API_KEY: outputs.apiKey,
     ...(outputs.endpoints.fineTuning !== undefined && { TANDEM_TRAINING_URL: outputs.endpoints.fineTuning }),
   };
-  return Object.entries(variables)
+}
+
+/** Lines for a shell: `eval "$(tandem outputs --env-vars)"`. */
+export function toShellEnvironment(outputs: Outputs): string {
+  return Object.entries(outputVariables(outputs))
     .map(([name, value]) => `export ${name}='${value.replaceAll("'", `'\\''`)}'`)
     .join("\n");
 }

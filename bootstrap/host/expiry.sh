@@ -113,7 +113,7 @@ UNIT
 }
 
 loop_runs() {
-  read -r pid <"$folder/loop.pid" 2>/dev/null || return 1
+  [ -f "$folder/loop.pid" ] && read -r pid <"$folder/loop.pid" || return 1
   tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$folder loop"
 }
 

@@ -8,7 +8,14 @@ import type { HostTarget } from "./request";
 export interface HostCall {
   /** Name of the script in `bootstrap/host`. */
   readonly script:
-    "work.sh" | "facts.sh" | "observe.sh" | "wait-cloud-init.sh" | "model-config.sh" | "doctor.sh" | "capsule.sh";
+    | "work.sh"
+    | "facts.sh"
+    | "observe.sh"
+    | "wait-cloud-init.sh"
+    | "model-config.sh"
+    | "doctor.sh"
+    | "capsule.sh"
+    | "expiry-extend.sh";
   readonly argv: readonly string[];
   /** Added to the environment of the script; no secrets. */
   readonly environment: Readonly<Record<string, string>>;

@@ -6,6 +6,7 @@ import { readChecks } from "../../bootstrap/runner/read-host";
 import type { HostTarget } from "../../bootstrap/runner/request";
 import { targetName } from "../../bootstrap/runner/targets";
 import { forgetStack, stackExists } from "../backend";
+import { sweepCloudOf } from "../cloud-sweep";
 import { confirm, type Console } from "../console";
 import { chooseTarget, environmentTargets, forgetHosts, isRented } from "../environment-hosts";
 import { CommandError, messageOf } from "../exit";
@@ -40,6 +41,7 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
     );
     const hadStack = options.forget ? forget(session) : await destroyStack(session, targets);
     await sweepHosts(session, targets);
+    await sweepCloudOf(session);
     forgetPlans(environment);
     forgetHosts(environment);
     const didSomething = hadStack || steps.some((found) => found.length > 0);

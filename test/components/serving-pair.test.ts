@@ -35,6 +35,7 @@ function preparedHost(reachable = true): Prepared {
   const result = makePlan({ settings, shape: builtInShape(settings.model)!, hosts: [facts] });
   const tokens = {
     lease: "a",
+    expiry: "a",
     driver: "d",
     runtime: "b",
     weights: "c",

@@ -22,6 +22,7 @@ function preparedHost(name: string, more: Partial<SshTarget> = {}): PreparedHost
   const target: SshTarget = { kind: "ssh", name, host: name, hostKeys: "known-hosts", sudo: "auto", ...more };
   const tokens = {
     lease: "",
+    expiry: "",
     driver: "",
     runtime: "",
     weights: "",

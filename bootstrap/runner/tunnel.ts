@@ -1,0 +1,63 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { connect as connectTo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { SshTarget } from "./request";
+import { sshArguments, sshEnvironment } from "./ssh-config";
+import { connect } from "./ssh-connection";
+
+const OPEN_SECONDS = 20;
+
+/** Ports of this machine that lead to ports of a host, until `close`. */
+export interface Tunnel {
+  readonly processId: number;
+  close(): Promise<void>;
+}
+
+/**
+ * Leads local ports to the same or other ports of a host's loopback address, by an OpenSSH of its own with the host's key verified as ever.
+ * @throws Error when a port is taken here or the host can't be reached
+ */
+export async function openTunnel(
+  target: SshTarget,
+  ports: readonly { readonly local: number; readonly remote: number }[],
+  say: (line: string) => void,
+): Promise<Tunnel> {
+  // The shared connection writes the configuration and has said what it trusts; it ends when nobody calls, this one must not.
+  const { files } = await connect(target, say);
+  const shared = sshArguments(target, { ...files, socket: "none" });
+  const own = shared.filter((part, index) => ![part, shared[index + 1]].includes("ClearAllForwardings=yes"));
+  const forwards = ports.flatMap(({ local, remote }) => ["-L", `127.0.0.1:${local}:127.0.0.1:${remote}`]);
+  const child = spawn("ssh", [...own, "-N", "-o", "ExitOnForwardFailure=yes", ...forwards, "--", target.host], {
+    env: sshEnvironment(),
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let words = "";
+  child.stderr.on("data", (data: Buffer) => (words = (words + data.toString()).slice(-2000)));
+  const deadline = Date.now() + OPEN_SECONDS * 1000;
+  while (!(await listens(ports[0]?.local ?? 0))) {
+    if (child.exitCode !== null || Date.now() > deadline) {
+      await end(child);
+      throw new Error(`no tunnel to ${target.name}: ${words.trim() || `nothing within ${OPEN_SECONDS} s`}`);
+    }
+    await sleep(100);
+  }
+  return { processId: child.pid ?? 0, close: () => end(child) };
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  child.kill();
+  await ended;
+}
+
+function listens(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connectTo(port, "127.0.0.1");
+    const settle = (answer: boolean) => () => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once("connect", settle(true)).once("error", settle(false));
+  });
+}

@@ -1,0 +1,27 @@
+import type { HostTarget } from "../../bootstrap/runner/request";
+import { trainingPort } from "../../plan/training-port";
+import { isExposed } from "../../plan/exposure";
+import { loadSettings } from "../../stacks/config";
+import { environmentTargets } from "../environment-hosts";
+import { findEnvironment } from "../environments";
+import { SettingsFile } from "../settings-file";
+import type { EphemeralRun } from "./run";
+import type { Tunnel } from "../../bootstrap/runner/tunnel";
+
+/** Opens what `endpoints.connect` would, for each host behind OpenSSH whose API listens on its loopback address only. */
+export async function openTunnels(run: EphemeralRun, say: (line: string) => void): Promise<Tunnel[]> {
+  const environment = findEnvironment(run.settings);
+  const settings = loadSettings(SettingsFile.read(environment.source.path).config());
+  const targets = environmentTargets(environment);
+  if (settings.target === "local" || settings.target === "kubernetes" || isExposed(settings)) return [];
+  const { openTunnel } = await import("../../bootstrap/runner/tunnel.js");
+  // With a gateway everything is behind one port.
+  const hasTrainer = !settings.gateway.enabled && settings.training.backend !== "off";
+  const remote = hasTrainer ? [settings.port, trainingPort(settings)] : [settings.port];
+  const toHost = (target: HostTarget, index: number) => {
+    if (target.kind !== "ssh") return [];
+    const ports = remote.map((port) => ({ remote: port, local: port + index * remote.length }));
+    return [openTunnel(target, ports, say)];
+  };
+  return Promise.all(targets.flatMap(toHost));
+}
