@@ -19,8 +19,8 @@ const measured = measurements.rows.flatMap((row) => {
     model,
     tensorParallel,
     split: share,
-    lora: { maxAdapters: maxAdapters!, maxRank: maxRank! as 64 },
-    serving: { maxModelLen: 2048, enforceEager: eager === true },
+    lora: { maxAdapters: maxAdapters, maxRank: maxRank },
+    serving: { maxModelLen: 2048, enforceEager: eager },
   };
   return [{ name: `${model}, TP ${tensorParallel}`, settings, share, besideKvGiB: row.measured / 1024 - kvGiB }];
 });
