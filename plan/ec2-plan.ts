@@ -1,3 +1,4 @@
+import { planCost } from "./cost";
 import { CATALOGUE_SOURCE, findInstanceType, instanceFacts, type InstanceType } from "./ec2-catalogue";
 import { describeRung, ec2Of, ladderOf, type Rung } from "./ec2-ladder";
 import { makePlan } from "./make-plan";
@@ -56,7 +57,11 @@ export function planEc2(settings: Settings, shape: ModelShape): Ec2PlanResult {
     ec2: {
       rungs: left,
       plans,
-      plan: { ...plan, reasons: [...reasonsFor(settings, left, judged), ...plan.reasons] },
+      plan: {
+        ...plan,
+        cost: planCost(settings, highestPricePerHourUsd),
+        reasons: [...reasonsFor(settings, left, judged), ...plan.reasons],
+      },
       highestPricePerHourUsd,
       dropped: judged.flatMap(({ type, plan, problems }) =>
         plan === undefined

@@ -3,13 +3,11 @@ import { describeRung, type Ec2Settings, type Rung } from "../../plan/ec2-ladder
 import { ProblemsError, type Problem } from "../../plan/problem";
 import { findImage, type MachineImage } from "./ami";
 import type { Clients } from "./clients";
-import { callProblem } from "./ladder-errors";
 import { readingProblems, readOfferings, readSubnets, readZones, regionProblem, type Subnet } from "./network-reads";
 import { quotaShortages, type QuotaShortage } from "./quota";
 
 /** What the cloud says before anything is made. */
 export interface Preflight {
-  readonly account: string;
   readonly image: MachineImage;
   /** The region's zones, sorted. */
   readonly zones: readonly string[];
@@ -39,12 +37,11 @@ export async function readAccount(clients: Clients): Promise<string> {
 
 /**
  * Reads everything that can be known before a machine is asked for, all at once: the image, zones and what they offer, the quota,
- * the subnets' free addresses. Changes nothing.
+ * the subnets' free addresses. Changes nothing. Who asks is known by then (`readAccount`).
  * @param rungs the ladder as it was planned
  * @throws ProblemsError with all that is in the way
  */
 export async function preflight(clients: Clients, ec2: Ec2Settings, rungs: readonly Rung[]): Promise<Preflight> {
-  const account = await readAccount(clients);
   const problems: Problem[] = [];
   const read = async <Result>(what: string, reading: Promise<Result>): Promise<Result | undefined> => {
     try {
@@ -74,7 +71,7 @@ export async function preflight(clients: Clients, ec2: Ec2Settings, rungs: reado
   const sifted = sift({ rungs, zones, offered, shortages, subnets, machines: ec2.machines });
   if (sifted.choices.length === 0) throw new ProblemsError(sifted.problems, "No machine of the ladder can be had");
   const dropped = sifted.problems.map(({ what, value }) => `not tried: ${value ?? ""} — ${what}`);
-  return { account, image, zones, subnets, choices: sifted.choices, dropped };
+  return { image, zones, subnets, choices: sifted.choices, dropped };
 }
 
 interface Sieve {
@@ -145,9 +142,4 @@ function subnetProblem(rung: Rung, offered: readonly string[], subnets: readonly
     value: describeRung(rung),
     fix: "give other subnets, or leave `ec2.subnetIds` out for a VPC of the stack's own",
   };
-}
-
-/** For calls outside the preflight, in the same words. */
-export function asProblems(error: unknown, what: string, region: string): ProblemsError {
-  return error instanceof ProblemsError ? error : new ProblemsError([callProblem(error, what, region)]);
 }

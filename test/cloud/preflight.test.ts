@@ -5,10 +5,11 @@ import {
   RegisterImageCommand,
 } from "@aws-sdk/client-ec2";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Clients } from "../../bootstrap/cloud/clients";
 import { callProblem } from "../../bootstrap/cloud/ladder-errors";
-import { preflight, type Preflight } from "../../bootstrap/cloud/preflight";
+import { preflight, readAccount, type Preflight } from "../../bootstrap/cloud/preflight";
 import { ladderOf, type Ec2Settings } from "../../plan/ec2-ladder";
-import { parseSettings } from "../../plan/settings";
+import { parseSettings, type Settings } from "../../plan/settings";
 import { startAws, type Aws } from "../fixtures/aws/aws";
 import { defaultSubnets, strangersMachine, withAws } from "./workbench";
 
@@ -22,10 +23,14 @@ beforeEach(async () => {
 });
 afterAll(() => aws.close());
 
-async function ask(ec2: Partial<Ec2Settings> = {}): Promise<Preflight> {
+async function ask(ec2: Partial<Ec2Settings> = {}): Promise<Preflight & { readonly account: string }> {
   const block = { region: "us-east-1", allowedCidr: "203.0.113.7/32", instanceTypes: ["g6.12xlarge"], ...ec2 };
   const { settings } = parseSettings({ target: "ec2", ec2: block });
-  return withAws(aws, (clients) => preflight(clients, settings!.ec2!, ladderOf(settings!)), block.region);
+  return withAws(aws, (clients) => askWith(clients, settings!), block.region);
+}
+async function askWith(clients: Clients, settings: Settings): Promise<Preflight & { readonly account: string }> {
+  const account = await readAccount(clients);
+  return { account, ...(await preflight(clients, settings.ec2!, ladderOf(settings))) };
 }
 const refusal = (ec2: Partial<Ec2Settings> = {}) =>
   ask(ec2).then(
@@ -78,7 +83,7 @@ describe("asking before creating", () => {
       target: "ec2",
       ec2: { region: "us-east-1", allowedCidr: "203.0.113.7/32", instanceTypes: "g6.xlarge" },
     });
-    const asking = withAws(none, (clients) => preflight(clients, settings!.ec2!, ladderOf(settings!)));
+    const asking = withAws(none, (clients) => askWith(clients, settings!));
     await expect(asking).rejects.toThrow(/credentials: AWS does not let .* AWS_PROFILE/);
     process.env = before;
   });

@@ -93,7 +93,7 @@ describe("planning before there is a machine", () => {
   it("lays the model over the GPUs of the type and names order and price", () => {
     const { ec2 } = planEc2(settingsOf({ minGpuMemoryGiB: 24 }, { gpus: 4, ttl: "4h" }), SHAPE);
     expect(ec2?.plan.gpuIndices).toEqual([0, 1, 2, 3]);
-    expect(ec2?.plan.cost).toEqual({ pricePerHourUsd: 4.602, ttlSeconds: 14_400, capUsd: 18.41 });
+    expect(ec2?.plan.cost).toEqual({ pricePerHourUsd: 15.066, ttlSeconds: 14_400, capUsd: 60.26 });
     expect(ec2?.plan.reasons[0]).toContain("g6.12xlarge, on-demand; g5.12xlarge, on-demand");
     expect(ec2?.plan.reasons[1]).toMatch(/4\.602 to 15\.066 US dollars .*approximate/);
     expect(ec2?.highestPricePerHourUsd).toBe(15.066);
