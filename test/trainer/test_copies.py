@@ -7,8 +7,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from fake_vllm import FakeVllm
-from service import Service, chats
 
 from tandem_trainer.copies import CopyError, keep_copy
 
@@ -71,29 +69,3 @@ def test_says_why_an_s3_address_gets_none(s3, adapter: Path, monkeypatch: pytest
     with pytest.raises(CopyError, match="Unable to locate credentials"):
         keep_copy(adapter, "s3://adapters", "ft_y")
     assert contents(s3, "ft_y/") == {}
-
-
-def test_a_job_tells_where_its_copy_is_and_goes_on_without_one(
-    s3, tmp_path: Path, tiny_model: Path, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = "a-secret-that-is-nowhere-else"
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    service = Service(tmp_path, tiny_model, [vllm.url], "--copy-to", "s3://adapters/jobs")
-    service.start()
-    try:
-        job = service.succeeded(service.create(service.upload(chats(2)), suffix="kept", n_steps=1).id)
-        place = f"jobs/{job.fine_tuned_model.replace(':', '_')}/"
-        assert f"The adapter was copied to s3://adapters/{place}" in service.messages(job.id)
-        served = Path(vllm.adapters[job.fine_tuned_model])
-        assert contents(s3, place) == {f"{place}{file.name}": file.read_bytes() for file in served.iterdir()}
-        files = [file for file in tmp_path.rglob("*") if file.is_file()]
-        assert service.log in files
-        assert not [file for file in files if secret.encode() in file.read_bytes()]
-        for key in contents(s3, ""):
-            s3.delete_object(Bucket="adapters", Key=key)
-        s3.delete_bucket(Bucket="adapters")
-        job = service.succeeded(service.create(service.upload(chats(2)), n_steps=1).id)
-        assert job.fine_tuned_model in vllm.adapters
-        assert any("can't be copied to s3://adapters/" in message for message in service.messages(job.id))
-    finally:
-        service.stop()

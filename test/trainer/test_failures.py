@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from fake_vllm import FakeVllm
 from service import Service, chats, until
@@ -165,20 +166,32 @@ def can_mount() -> bool:
     return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True).returncode == 0
 
 
+S3_SECRET = "a-secret-that-is-nowhere-else"
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """An S3 of the tests' own, see test_copies.py, with a bucket for what the trainer keeps."""
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="kept")
+    return client
+
+
 @pytest.fixture(scope="module")
 def narrow(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, vllm: FakeVllm
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, vllm: FakeVllm, s3
 ) -> Iterator[tuple[Service, FakeVllm]]:
-    """A trainer with two vLLMs, little memory and a small disk for adapters, which only it sees."""
+    """A trainer with two vLLMs, little memory, a small disk for adapters, which only it sees, and copies in S3."""
     if not can_mount():
         pytest.skip("no mount namespaces here, so no small disk")
     second = FakeVllm(key=vllm.key)
     folder = tmp_path_factory.mktemp("narrow")
-    more = ("--copy-to", str(folder / "copies"), "--memory-mib", "192")
+    more = ("--copy-to", "s3://kept/jobs", "--memory-mib", "192")
     service = Service(folder, tiny_model, [vllm.url, second.url], *more)
     (service.state / "adapters").mkdir(parents=True)
     script = 'mount -t tmpfs -o size=96k tmpfs "$0" && exec "$@"'
-    service.start(prefix=("unshare", "-rm", "sh", "-c", script, str(service.state / "adapters")))
+    credential = f"AWS_SECRET_ACCESS_KEY={S3_SECRET}"
+    service.start(prefix=("env", credential, "unshare", "-rm", "sh", "-c", script, str(service.state / "adapters")))
     yield service, second
     service.stop()
     second.kill()
@@ -210,7 +223,7 @@ def test_a_job_that_does_not_fit_fails_with_numbers_and_settings_that_do(narrow:
 
 
 def test_every_replica_has_the_adapter_before_the_job_is_a_success_and_a_copy_is_kept(
-    narrow: tuple[Service, FakeVllm], vllm: FakeVllm
+    narrow: tuple[Service, FakeVllm], vllm: FakeVllm, s3
 ) -> None:
     service, second = narrow
     second.load_seconds = 1.0
@@ -219,13 +232,33 @@ def test_every_replica_has_the_adapter_before_the_job_is_a_success_and_a_copy_is
     assert service.client.fine_tuning.jobs.retrieve(job).status == "running"
     model = service.succeeded(job).fine_tuned_model
     assert model in vllm.adapters and model in second.adapters
-    copy = service.root / "copies" / model.replace(":", "_")
-    assert (copy / "adapter_model.safetensors").stat().st_size > 1000
+    folder = f"jobs/{model.replace(':', '_')}/"
+    assert f"The adapter was copied to s3://kept/{folder}" in service.messages(job)
+    kept = [row["Key"] for row in s3.list_objects_v2(Bucket="kept", Prefix=folder)["Contents"]]
+    served = {f"{folder}{file.name}": file.read_bytes() for file in Path(vllm.adapters[model]).iterdir()}
+    assert {key: s3.get_object(Bucket="kept", Key=key)["Body"].read() for key in kept} == served
+    assert S3_SECRET not in service.log.read_text()
+    files = [file for file in service.state.rglob("*") if file.is_file()]
+    assert files and not [file for file in files if S3_SECRET.encode() in file.read_bytes()]
     # Chats go to whoever is there.
     second.kill()
     for _ in range(4):
         messages = [{"role": "user", "content": "x"}]
         assert service.client.chat.completions.create(model=model, messages=messages).choices[0].message.content
+
+
+def test_a_copy_that_can_not_be_made_is_said_and_the_model_is_served(
+    narrow: tuple[Service, FakeVllm], vllm: FakeVllm, s3
+) -> None:
+    service, second = narrow
+    second.start()
+    second.load_seconds = 0
+    for row in s3.list_objects_v2(Bucket="kept").get("Contents", []):
+        s3.delete_object(Bucket="kept", Key=row["Key"])
+    s3.delete_bucket(Bucket="kept")
+    job = service.succeeded(service.create(service.upload(chats(2)), n_steps=1, lora_rank=1).id)
+    assert job.fine_tuned_model in vllm.adapters
+    assert any("can't be copied to s3://kept/" in message for message in service.messages(job.id))
 
 
 def test_two_trainers_do_not_share_a_state_folder(service: Service) -> None:
