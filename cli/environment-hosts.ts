@@ -28,7 +28,7 @@ export function forgetHosts(environment: Environment): void {
 export function environmentTargets(environment: Environment): HostTarget[] {
   const { target, hosts } = configured(environment);
   const all = union(hosts, remembered(environment));
-  return all.length === 0 && target !== "ec2" ? [{ kind: "local" }] : all;
+  return all.length === 0 && target !== "ec2" && target !== "kubernetes" ? [{ kind: "local" }] : all;
 }
 
 /** The regions of the machines that runs have worked on. */

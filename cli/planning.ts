@@ -58,6 +58,12 @@ export async function prepareHosts(settings: Settings, stack: string, options: P
   }
 }
 
+/** What is planned, by the name of the host, or of the cluster whose pods are all alike. */
+export function plansOf({ hosts, cluster }: Prepared): { readonly name: string; readonly plan: Plan }[] {
+  if (cluster !== undefined) return [{ name: cluster.context, plan: cluster.plan }];
+  return hosts.map(({ host, plan }) => ({ name: host.name, plan }));
+}
+
 type Misfit = Extract<PlanResult, { verdict: "does not fit" }>;
 
 /** What people read of a plan that does not fit: every problem, then the nearest settings that do. */

@@ -3,9 +3,12 @@ import { join } from "node:path";
 import { local } from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import type { LaunchRequest, LaunchResult } from "../bootstrap/cloud/launch-request";
+import type { ClusterHold } from "../bootstrap/kubernetes/gone";
+import type { ClusterStepRequest } from "../bootstrap/kubernetes/prove";
 import { packageRoot } from "../bootstrap/runner/package-root";
 import type { StepName, StepRequest } from "../bootstrap/runner/request";
 import type { Host } from "../bootstrap/runner/observe";
+import type { ProofResult } from "../bootstrap/runner/proof";
 
 export interface HostStepArgs {
   readonly host: Host;
@@ -100,13 +103,70 @@ export class MachineLaunch extends local.Command {
 }
 
 /**
+ * A stack's hold on a cluster: the first resource and the last to go. Its end proves that nothing of the stack is left.
+ */
+export class ClusterTaken extends local.Command {
+  /** ISO 8601; made once, so that a second run changes nothing. */
+  readonly createdAt: pulumi.Output<string>;
+
+  constructor(name: string, hold: ClusterHold, opts: pulumi.CustomResourceOptions = {}) {
+    const { target } = hold;
+    super(
+      name,
+      {
+        create: runnerCommand("cluster-hold"),
+        // Only what its end looks at has changed; the start stays what it was.
+        update: `printf '%s\\n' "$PULUMI_COMMAND_STDOUT"`,
+        delete: runnerCommand("cluster-gone"),
+        stdin: JSON.stringify(hold),
+        // Another cluster or another namespace: what was held there ends after the new one works.
+        triggers: [target.kubeconfig ?? "", target.context ?? "", hold.namespace, hold.name],
+        logging: local.Logging.Stderr,
+      },
+      pulumi.mergeOptions(opts, { ignoreChanges: ["create", "delete"] }),
+    );
+    this.createdAt = this.stdout.apply((stdout) => (JSON.parse(stdout) as { createdAt: string }).createdAt);
+  }
+}
+
+export interface ClusterProvenArgs {
+  readonly request: pulumi.Input<ClusterStepRequest>;
+  /** Why the proof is due though nothing was changed; absent when the pods are as they were. */
+  readonly reason?: string;
+}
+
+/** Waits for the pods of a stack, says meanwhile what keeps them, and proves each. */
+export class ClusterProven extends local.Command {
+  readonly results: pulumi.Output<ProofResult[]>;
+
+  constructor(name: string, { request, reason }: ClusterProvenArgs, opts: pulumi.CustomResourceOptions = {}) {
+    super(
+      name,
+      {
+        create: runnerCommand("cluster-proof"),
+        update: runnerCommand("cluster-proof"),
+        stdin: pulumi.secret(pulumi.output(request).apply((value) => JSON.stringify(value))),
+        environment: { TANDEM_REPAIR: `${reason ?? "as it was"} #${randomBytes(4).toString("hex")}` },
+        logging: local.Logging.Stderr,
+        addPreviousOutputInEnv: false,
+      },
+      reason === undefined ? pulumi.mergeOptions(opts, { ignoreChanges: ["environment"] }) : opts,
+    );
+    this.results = this.stdout.apply((stdout) => JSON.parse(stdout) as ProofResult[]);
+  }
+}
+
+/**
  * The command line for our runner. The path is part of the state, and the state outlives the folder it names:
  * `tandem destroy` sets TANDEM_RUNNER to the runner of the version that destroys.
  */
-function runnerCommand(verb: "apply" | "undo" | "key" | "launch" | "end-launch"): string {
+function runnerCommand(verb: RunnerVerb): string {
   const runner = join(packageRoot(), "bin", "tandem-runner").replaceAll("'", `'\\''`);
   return `runner='${runner}'; exec "\${TANDEM_RUNNER:-$runner}" ${verb}`;
 }
+
+type RunnerVerb =
+  "apply" | "undo" | "key" | "launch" | "end-launch" | "cluster-hold" | "cluster-proof" | "cluster-gone";
 
 /** The request as JSON; secret as a whole where it holds secrets. */
 function requestJson({ host, step, document, secrets, timeoutSeconds }: HostStepArgs): pulumi.Output<string> {

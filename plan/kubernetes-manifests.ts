@@ -53,7 +53,8 @@ export function kubernetesManifests(request: ManifestRequest): ClusterManifests 
       statefulSet(request, hash),
     ],
     secretName: `${name}-keys`,
-    warnings: servingLaunch(request).warnings,
+    // The usual image has the vLLM of `vllmVersion`, whose options are known.
+    warnings: settings.kubernetes.images.serving === undefined ? [] : servingLaunch(request).warnings,
   };
 }
 

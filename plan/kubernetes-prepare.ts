@@ -16,6 +16,7 @@ export type ClusterPlan =
       readonly settings: Settings;
       readonly chosen: Candidate;
       readonly sharing: GpuSharing;
+      readonly installsOperator: boolean;
       readonly verdicts: readonly Verdict[];
       readonly problems: readonly [];
     }
@@ -47,5 +48,6 @@ export function planCluster(facts: ClusterFacts, shape: ModelShape, settings: Se
     reasons: [`GPU sharing: ${sharing.reason}`, ...result.plan.reasons],
     warnings: [...verdicts.filter(({ level }) => level === "warn").map(({ text }) => text), ...result.plan.warnings],
   };
-  return { plan, settings: forCluster, chosen, sharing, verdicts, problems: [] };
+  const installsOperator = choice.installsOperator === true;
+  return { plan, settings: forCluster, chosen, sharing, installsOperator, verdicts, problems: [] };
 }

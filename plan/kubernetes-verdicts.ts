@@ -1,6 +1,7 @@
 import { CUDA_13_DRIVER_BRANCH } from "./driver";
 import { GPU_DEVICE_CLASS, GPU_RESOURCE, type ClusterFacts } from "./kubernetes-facts";
 import { candidateNodes, nodeGpus, untoleratedTaints, type Candidate } from "./kubernetes-nodes";
+import { operatorChoice } from "./kubernetes-operator";
 import { clusterNeeds } from "./kubernetes-needs";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
@@ -25,12 +26,16 @@ export interface ClusterChoice {
   readonly chosen?: Candidate;
   /** GPUs of a pod; 0 serves on the CPU. */
   readonly gpus: number;
+  /** Whether the GPU Operator comes first. */
+  readonly installsOperator?: true;
 }
 
 /** Judges a cluster and chooses the kind of node that pods are planned for; the scheduler then takes any node of that kind. */
 export function judgeCluster(facts: ClusterFacts, settings: Settings): ClusterChoice {
   const needs = clusterNeeds(facts, settings);
   const candidates = candidateNodes(facts, settings);
+  const installed = hasAnyGpu(facts) ? undefined : operatorChoice(facts, settings);
+  if (installed !== undefined) return { ...installed, verdicts: [...installed.verdicts, ...needs] };
   if (candidates.length === 0) return { verdicts: [noNode(facts, settings), ...needs], gpus: 0 };
   const withGpus = candidates.filter(({ gpus }) => gpus !== undefined);
   if (settings.gpus === 0 || (settings.gpus === "all" && withGpus.length === 0 && !hasAnyGpu(facts))) {

@@ -1,6 +1,6 @@
 import type { Prepared, PreparedHost } from "../bootstrap/runner/prepare";
 import type { ProofResult } from "../bootstrap/runner/proof";
-import { reachHost } from "../bootstrap/runner/reach";
+import { reachHost, type Reach } from "../bootstrap/runner/reach";
 import { OUTPUTS_VERSION, type Outputs } from "./outputs";
 
 export interface OutputParts {
@@ -13,6 +13,8 @@ export interface OutputParts {
   readonly proven: readonly ProofResult[];
   /** When the stack took its first host, ISO 8601: fixed once, so that a second `up` changes nothing. */
   readonly startedAt: string;
+  /** Only in a cluster, whose pods stand in the hosts' place: all are reached in the same way. */
+  readonly cluster?: { readonly reach: Reach; readonly address: string; readonly expiresAt?: Date };
 }
 
 /** One host with what was proven on it. */
@@ -29,7 +31,7 @@ export function buildOutputs(parts: OutputParts): Outputs {
   const hosts = provenHosts(parts);
   const first = hosts[0];
   if (first === undefined) throw new Error("a stack without hosts has no outputs");
-  const { server, fineTuning, status, connect } = reachHost(prepared, 0);
+  const { server, fineTuning, status, connect } = parts.cluster?.reach ?? reachHost(prepared, 0);
   const baseUrl = `${server}/v1`;
   return {
     version: OUTPUTS_VERSION,
@@ -56,11 +58,13 @@ export function buildOutputs(parts: OutputParts): Outputs {
     },
     plan: plannedPart(hosts, first, parts.servedModelName),
     measured: measuredPart(hosts, first),
-    hosts: hosts.map((host, index) => hostPart(prepared, host, index)),
+    hosts: hosts.map((host, index) => hostPart(parts, host, index)),
     cost: {
       pricePerHourUsd: settings.target === "local" ? undefined : first.plan.cost.pricePerHourUsd,
       startedAt,
-      expiresAt: prepared.cloud?.mark.expiresAt?.toISOString() ?? endOf(startedAt, first.plan.cost.ttlSeconds),
+      expiresAt:
+        (prepared.cloud?.mark ?? parts.cluster)?.expiresAt?.toISOString() ??
+        endOf(startedAt, first.plan.cost.ttlSeconds),
       capUsd: first.plan.cost.capUsd,
     },
   };
@@ -122,12 +126,16 @@ function measuredPart(hosts: readonly ProvenHost[], { proven: { proof } }: Prove
   };
 }
 
-function hostPart(prepared: Prepared, { host, plan, proven }: ProvenHost, index: number): Outputs["hosts"][number] {
+function hostPart(
+  { prepared, cluster }: OutputParts,
+  { host, plan, proven }: ProvenHost,
+  index: number,
+): Outputs["hosts"][number] {
   const { facts, target } = host;
-  const { server, fineTuning, connect } = reachHost(prepared, index);
+  const { server, fineTuning, connect } = cluster?.reach ?? reachHost(prepared, index);
   return {
     name: target.kind === "local" ? facts.name : host.name,
-    address: target.kind === "local" ? "127.0.0.1" : target.host,
+    address: cluster?.address ?? (target.kind === "local" ? "127.0.0.1" : target.host),
     target: prepared.settings.target,
     baseUrl: `${server}/v1`,
     fineTuning,

@@ -22,6 +22,10 @@ async function program(
       if (host.unreachableBecause === undefined) continue;
       await pulumi.log.warn(`${host.name} is not checked: ${host.unreachableBecause}`);
     }
+    if (prepared.cluster !== undefined) {
+      const { clusterOutputs } = await import("./cluster.js");
+      return stackOutputs(clusterOutputs({ settings: prepared.settings, cluster: prepared.cluster }));
+    }
     const machines = await rentMachines(prepared);
     const pair = new ServingPair(pulumi.getStack(), { ...prepared, machines });
     return stackOutputs(

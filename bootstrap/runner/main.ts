@@ -1,6 +1,6 @@
 /**
  * The program that Pulumi's commands start: `tandem-runner apply | undo` with a StepRequest as JSON on standard input,
- * `tandem-runner key` for a new API key, `tandem-runner launch | end-launch` for rented machines. Progress goes to standard error, one JSON result to standard output.
+ * `tandem-runner key` for a new API key, `tandem-runner launch | end-launch` for rented machines, `cluster-*` for a cluster. Progress goes to standard error, one JSON result to standard output.
  */
 import { randomBytes } from "node:crypto";
 import { text } from "node:stream/consumers";
@@ -38,10 +38,19 @@ async function main(verb: string | undefined): Promise<void> {
       process.stdout.write(`${JSON.stringify(await launchStep(request, say))}\n`);
       return;
     }
+    case "cluster-hold":
+    case "cluster-proof":
+    case "cluster-gone": {
+      const { clusterStep } = await import("../kubernetes/step.js");
+      const say = (line: string) => process.stderr.write(`${line}\n`);
+      const result = await clusterStep(verb, JSON.parse(await text(process.stdin)), say);
+      process.stdout.write(`${JSON.stringify(result)}\n`);
+      return;
+    }
     default:
       throw new StepError(
         "runner",
-        `usage: tandem-runner apply | undo | key | launch | end-launch (got ${String(verb)})`,
+        `usage: tandem-runner apply | undo | key | launch | end-launch | cluster-hold | cluster-proof | cluster-gone (got ${String(verb)})`,
       );
   }
 }

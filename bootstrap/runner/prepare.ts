@@ -7,6 +7,7 @@ import type { Plan, PlanResult } from "../../plan/plan";
 import { ProblemsError, type Problem } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
 import type { CloudPrepared } from "../cloud/prepare";
+import type { ClusterPrepared } from "../kubernetes/prepare";
 import { keepLastSeen, type LastSeen } from "./last-seen";
 import { findShape, requireWeights } from "./model";
 import { holds, observeHosts, withoutOwnUse, type Host } from "./observe";
@@ -25,6 +26,8 @@ export interface Prepared {
   readonly hosts: readonly PreparedHost[];
   /** Only where the machines are rented: `hosts` are then what there will be, until the launch has been. */
   readonly cloud?: CloudPrepared;
+  /** Only where a cluster takes manifests; there are no hosts then. */
+  readonly cluster?: ClusterPrepared;
 }
 
 export interface PrepareOptions {
@@ -38,6 +41,10 @@ export interface PrepareOptions {
  * @throws ProblemsError with everything that is in the way, on all hosts
  */
 export async function prepare(settings: Settings, stack: string, options: PrepareOptions = {}): Promise<Prepared> {
+  if (settings.target === "kubernetes") {
+    const { prepareCluster } = await import("../kubernetes/prepare.js");
+    return { ...(await prepareCluster(settings, stack)), hosts: [] };
+  }
   if (settings.target !== "ec2")
     return { settings, hosts: await prepareTargets(hostTargets(settings), settings, stack) };
   // The cloud's SDK takes a while to load: nobody else pays for it.

@@ -1,4 +1,3 @@
-import { ProblemsError } from "../../plan/problem";
 import type { Settings } from "../../plan/settings";
 import { sshHosts } from "../../plan/ssh-hosts";
 import type { HostTarget } from "./request";
@@ -7,8 +6,7 @@ import type { HostTarget } from "./request";
 export const LOCAL_NAME = "local";
 
 /**
- * The hosts of a stack, in the order of its settings.
- * @throws ProblemsError for a target that has no hosts to ask for steps
+ * The hosts of a stack, in the order of its settings; none where they are not known before, or there are none to ask for steps.
  */
 export function hostTargets(settings: Settings): HostTarget[] {
   switch (settings.target) {
@@ -22,15 +20,8 @@ export function hostTargets(settings: Settings): HostTarget[] {
       // They are known once they are launched.
       return [];
     case "kubernetes":
-      throw new ProblemsError([
-        {
-          setting: "target",
-          what: "this version can plan for it but not deploy to it",
-          value: settings.target,
-          allowed: "local, ssh or ec2",
-          fix: "run tandem on the machine itself with target local, or reach it with target ssh",
-        },
-      ]);
+      // A cluster takes manifests, no host steps.
+      return [];
     default:
       throw new Error(`unknown target ${JSON.stringify(settings.target satisfies never)}`);
   }

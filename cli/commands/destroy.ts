@@ -6,6 +6,7 @@ import { readChecks } from "../../bootstrap/runner/read-host";
 import type { HostTarget } from "../../bootstrap/runner/request";
 import { targetName } from "../../bootstrap/runner/targets";
 import { forgetStack, stackExists } from "../backend";
+import { sweepCluster } from "../cluster";
 import { sweepCloudOf } from "../cloud-sweep";
 import { confirm, type Console } from "../console";
 import { chooseTarget, environmentTargets, forgetHosts, isRented } from "../environment-hosts";
@@ -42,9 +43,10 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
     const hadStack = options.forget ? forget(session) : await destroyStack(session, targets);
     await sweepHosts(session, targets);
     await sweepCloudOf(session);
+    const hadNamespace = await interruption.guard(sweepCluster(environment, console.say));
     forgetPlans(environment);
     forgetHosts(environment);
-    const didSomething = hadStack || steps.some((found) => found.length > 0);
+    const didSomething = hadStack || hadNamespace || steps.some((found) => found.length > 0);
     return success({ destroyed: didSomething, kept: keptFolders(session) }, describe(didSomething, session, targets));
   });
 }

@@ -1,6 +1,6 @@
 import type { Console } from "../console";
 import { runOperation, type OperationResult } from "../operation";
-import { prepareHosts, renderPlans } from "../planning";
+import { plansOf, prepareHosts, renderPlans } from "../planning";
 import { success, type Report } from "../report";
 import { decryptSettings, openForChange, removeStack, withSession } from "../session";
 import { merge, resolveSettings } from "../settings";
@@ -21,14 +21,9 @@ export async function preview(options: ChangeOptions, console: Console): Promise
     const prepared = await interruption.guard(prepareHosts(settings, environment.name));
     // What is rented costs money: what and how much is read before anything else.
     if (prepared.cloud !== undefined) {
-      console.say(
-        renderPlans(
-          prepared.hosts.map(({ host, plan }) => ({ name: host.name, plan })),
-          process.stderr,
-        ),
-      );
+      console.say(renderPlans(plansOf(prepared), process.stderr));
     }
-    const plans = Object.fromEntries(prepared.hosts.map(({ host, plan }) => [host.name, plan]));
+    const plans = Object.fromEntries(plansOf(prepared).map(({ name, plan }) => [name, plan]));
     const { default: program } = await import("../../stacks/index.js");
     const overrides = merge(fromVariables, toRawSettings(changes));
     const opened = await openForChange(session, {
@@ -43,7 +38,7 @@ export async function preview(options: ChangeOptions, console: Console): Promise
     if (!wasThere) await removeStack(opened, environment.name);
     return success(
       {
-        plan: prepared.hosts[0]?.plan,
+        plan: plansOf(prepared)[0]?.plan,
         plans,
         changes: result.changes,
         unchanged: result.unchanged,

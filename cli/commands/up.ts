@@ -5,7 +5,7 @@ import { CommandError, EXIT } from "../exit";
 import { rememberHosts } from "../environment-hosts";
 import { keepPlans } from "../last-plan";
 import { runOperation, type OperationResult } from "../operation";
-import { prepareHosts, renderPlans } from "../planning";
+import { plansOf, prepareHosts, renderPlans } from "../planning";
 import { formatSeconds } from "../progress";
 import { renderOutputs } from "../render-outputs";
 import type { Report } from "../report";
@@ -27,8 +27,7 @@ export async function up(options: UpOptions, console: Console): Promise<Report> 
     const onHosts = (known: readonly PreparedHost[]) => noteHosts(session, known);
     const prepared = await interruption.guard(prepareHosts(run.settings, environment.name, { onHosts }));
     const { hosts } = prepared;
-    const plans = hosts.map(({ host, plan }) => ({ name: host.name, plan }));
-    console.say(renderPlans(plans, process.stderr));
+    console.say(renderPlans(plansOf(prepared), process.stderr));
     await interruption.guard(confirm(`Apply to environment ${environment.name}?`, console, options.yes));
     const opened = await openWithProgram(session, run, prepared);
     noteHosts(
