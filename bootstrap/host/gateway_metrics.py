@@ -25,7 +25,8 @@ def sample(name: str, labels: dict[str, str], value: float) -> str:
         return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
 
     inner = ",".join(f'{label}="{escaped(text)}"' for label, text in labels.items())
-    return f"{name}{{{inner}}} {value:g}\n" if inner else f"{name} {value:.17g}\n"
+    # Bytes of a GPU have eleven digits.
+    return f"{name}{{{inner}}} {value:.12g}\n" if inner else f"{name} {value:.12g}\n"
 
 
 def family(name: str, kind: str, text: str, samples: list[tuple[dict[str, str], float]]) -> str:

@@ -6,6 +6,7 @@ and asks vLLM, the trainer, the GPUs and nginx when it is asked. Standard librar
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import http.client
 import json
@@ -126,6 +127,8 @@ class Monitor:
             "now": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "checks": checks,
             "plan": settings.get("plan"),
+            "startedAt": settings.get("startedAt"),
+            "expiresAt": expiry(settings),
             "proof": proof or None,
             "models": [{"id": entry.get("id"), "base": entry.get("parent")} for entry in models],
             "gpus": gateway_metrics.read_gpus(),
@@ -154,6 +157,16 @@ class Monitor:
             fields = ("id", "status", "created_at", "finished_at", "fine_tuned_model", "trained_tokens", "error")
             shown.append({**{name: job.get(name) for name in fields}, "losses": sorted(losses)})
         return shown
+
+
+def expiry(settings: dict[str, Any]) -> str | None:
+    """When the stack ends by itself, ISO 8601."""
+    seconds = settings.get("plan", {}).get("cost", {}).get("ttlSeconds")
+    started = settings.get("startedAt")
+    if not seconds or not started:
+        return None
+    begin = calendar.timegm(time.strptime(started[:19], "%Y-%m-%dT%H:%M:%S"))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin + seconds))
 
 
 def services(settings: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,6 +15,8 @@ export interface Arrived {
  */
 export class EchoService {
   readonly arrived: Arrived[] = [];
+  /** Answers of a test's own, by the path without its query. */
+  readonly answers = new Map<string, unknown>();
   /** Requests whose client went away before the answer was done. */
   abandoned = 0;
   private readonly server: Server;
@@ -42,8 +44,9 @@ export class EchoService {
           });
           return;
         }
-        response.setHeader("content-type", "application/json");
-        response.end(JSON.stringify({ data: [], method, url }));
+        const own = this.answers.get(url.split("?")[0] ?? "");
+        response.setHeader("content-type", typeof own === "string" ? "text/plain" : "application/json");
+        response.end(typeof own === "string" ? own : JSON.stringify(own ?? { data: [], method, url }));
       });
     });
     this.server.keepAliveTimeout = 5000;

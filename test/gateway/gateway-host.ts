@@ -1,3 +1,5 @@
+import { execFileSync } from "node:child_process";
+import * as path from "node:path";
 import { expect } from "vitest";
 import { gatewayDocument, type GatewayDocument } from "../../plan/gateway-plan";
 import { makePlan } from "../../plan/make-plan";
@@ -14,12 +16,17 @@ export const UPSTREAM_KEY = `tdm-${"u".repeat(43)}`;
 
 /** The real gateway, started by its real step on this machine, before two services that let everything in. */
 export class GatewayHost {
-  readonly host = new TestHost({}, { TANDEM_CACHE_DIR: SHARED_CACHE });
+  readonly host: TestHost;
   readonly serving = new EchoService();
   readonly training = new EchoService();
   document!: GatewayDocument;
   port!: number;
   servingPort!: number;
+
+  /** @param environment of the host's scripts and units, e.g. another PATH */
+  constructor(environment: Readonly<Record<string, string>> = {}) {
+    this.host = new TestHost({}, { TANDEM_CACHE_DIR: SHARED_CACHE, ...environment });
+  }
 
   /** @param settings on top of a gateway with a trainer */
   async start(settings: Record<string, unknown> = {}): Promise<Answer> {
@@ -50,11 +57,18 @@ export class GatewayHost {
     return this.host.run(["apply", "gateway"], { document, secrets, values: { TANDEM_REPAIR: "#g" } });
   }
 
-  fetch(path: string, init: RequestInit & { key?: string } = {}): Promise<Response> {
+  /** Hands over what a proof measured, as the proof step does. */
+  note(proof: object): void {
+    const folder = path.join(this.host.stackDir, "units/gateway");
+    const argv = ["-ESsB", path.join(folder, "gateway_run.py"), "note", folder];
+    execFileSync("python3", argv, { input: JSON.stringify(proof) });
+  }
+
+  fetch(route: string, init: RequestInit & { key?: string } = {}): Promise<Response> {
     const { key, ...rest } = init;
     const headers = new Headers(rest.headers);
     if (key !== undefined) headers.set("authorization", `Bearer ${key}`);
-    return fetch(`http://127.0.0.1:${this.port}${path}`, { ...rest, headers });
+    return fetch(`http://127.0.0.1:${this.port}${route}`, { ...rest, headers });
   }
 
   async close(): Promise<void> {
