@@ -6,7 +6,7 @@ ENVIRONMENT ?= local
 # `make unit TESTS=test/plan` runs a part.
 TESTS ?=
 
-.PHONY: help up down check unit test bench bench-hosts build install format clean
+.PHONY: help up down check unit test soak bench bench-hosts build install format clean
 .PHONY: check-lint check-format check-types check-dead-code check-shell check-python check-settings
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make check   linters, formatter, type check, dead code: seconds"
 	@echo "make unit    the fast tests: about a minute"
 	@echo "make test    everything: check, fast tests, real engine, real model"
+	@echo "make soak    200 runs on an emulated cloud, each killed at a random instant: what is left, into docs/leaks.md"
 	@echo "make bench   what Tandem itself costs beyond vLLM and Pulumi, what training costs serving, and beside Ansible and pyinfra"
 	@echo "make format  format the sources and fix what the linters can"
 	@echo "make clean   remove what was built here"
@@ -56,6 +57,10 @@ unit: install
 
 test: check
 	@$(NODE22) $(MODULES)/vitest/vitest.mjs run $(TESTS)
+
+# Runs that are killed at random instants, and the table of what each left.
+soak: install
+	@TANDEM_SOAK_RUNS=200 TANDEM_LEAK_TABLE=docs/leaks.md $(NODE22) $(MODULES)/vitest/vitest.mjs run --project fast test/cloud/killed.test.ts
 
 bench: build
 	@$(NODE22) --import tsx scripts/bench.ts

@@ -48,11 +48,15 @@ async function taggedInEc2({ ec2, region }: Clients): Promise<CloudThing[]> {
   return [...found].map(([id, { type, tags }]) => ({ region, type, id, tags }));
 }
 
+/** What one page of the tagging API may hold. */
+const MOST_TAGS = 500;
+
 async function taggedElsewhere({ region, ec2 }: Clients): Promise<CloudThing[]> {
   const tagging = new ResourceGroupsTaggingAPIClient({ region, requestHandler: ec2.config.requestHandler });
   const things: CloudThing[] = [];
   const TagFilters = [{ Key: RUN_TAGS.createdBy, Values: [CREATED_BY] }];
-  for await (const { ResourceTagMappingList = [] } of paginateGetResources({ client: tagging }, { TagFilters })) {
+  const pages = paginateGetResources({ client: tagging }, { TagFilters, TagsPerPage: MOST_TAGS });
+  for await (const { ResourceTagMappingList = [] } of pages) {
     for (const { ResourceARN: id = "", Tags = [] } of ResourceTagMappingList) {
       const [, , service, , , resource = ""] = id.split(":");
       if (service === "ec2") continue;
