@@ -43,7 +43,7 @@ describe("the trainer's command line", () => {
     expect(gpu.env["CUDA_VISIBLE_DEVICES"]).toBe("0,1");
     expect(valueOf(gpu.argv, "--tensor-parallel")).toBe(String(gpu.plan.training.tensorParallel));
     expect(valueOf(gpu.argv, "--max-rank")).toBe("64");
-    expect(valueOf(gpu.argv, "--vllm")).toBe("http://127.0.0.1:8000");
+    expect(valueOf(gpu.argv, "--vllm")).toBe("http://127.0.0.1:8002");
     expect(valueOf(gpu.argv, "--port")).toBe("8001");
   });
 
@@ -70,8 +70,8 @@ describe("the trainer's command line", () => {
     const facts = hypotheticalHost({ gpus: 2, gpuType: "h100-80gb" });
     const options = { python: "/p", modelPath: "/m", servedModelName: "m", settings, facts };
     const { argv, adaptersMib } = launchTraining(plan, { ...options, sharesDisk: true });
-    // 28 layers x 32 x 26 624 weights of 4 bytes, twice the 8 that are served at once.
-    expect(adaptersMib).toBe(Math.floor((28 * 32 * 26_624 * 4 * 16) / 2 ** 20));
+    // 28 layers x 32 x 22 528 weights of 4 bytes, twice the 8 that are served at once.
+    expect(adaptersMib).toBe(Math.floor((28 * 32 * 22_528 * 4 * 16) / 2 ** 20));
     expect(Number(valueOf(argv, "--adapters-limit-mib"))).toBeLessThan(adaptersMib!);
     expect(launchTraining(plan, options).argv).not.toContain("--adapters-limit-mib");
   });
