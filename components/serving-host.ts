@@ -36,6 +36,8 @@ const WEIGHTS_TIMEOUT_SECONDS = 4 * 3600;
 /** PyTorch and what goes with it, up to 8 GB. */
 const TRAINER_TIMEOUT_SECONDS = 3600;
 const STOP_SECONDS = 30;
+/** A file and a unit. */
+const SPOT_TIMEOUT_SECONDS = 120;
 
 export interface ServingHostArgs extends PreparedHost {
   /** The launch of a rented machine: the host ends with it, so nothing is taken back on the machine itself. */
@@ -73,6 +75,8 @@ export class ServingHost extends pulumi.ComponentResource {
       args.settings.training.backend === "off"
         ? undefined
         : this.training(name, args, { weights, serving }, child(serving));
+    if (args.host.target.kind === "ssh" && args.host.target.instance?.isSpot === true)
+      this.spot(name, args, child(lease));
     this.startedAt = lease.result.apply((result) => result.createdAt);
     const gateway = args.settings.gateway.enabled
       ? new Gateway(name, { ...args, startedAt: this.startedAt }, child(training ?? serving))
@@ -97,6 +101,15 @@ export class ServingHost extends pulumi.ComponentResource {
     return new HostStep<LeaseResult>(
       `${name}-lease`,
       { host, step: "lease", document, timeoutSeconds: LEASE_TIMEOUT_SECONDS },
+      opts,
+    );
+  }
+
+  /** Stops training with a checkpoint when the cloud says that it takes the machine back. */
+  private spot(name: string, { host }: ServingHostArgs, opts: pulumi.CustomResourceOptions): HostStep<object> {
+    return new HostStep<object>(
+      `${name}-spot`,
+      { host, step: "spot", document: {}, timeoutSeconds: SPOT_TIMEOUT_SECONDS },
       opts,
     );
   }

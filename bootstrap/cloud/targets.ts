@@ -19,7 +19,7 @@ export function machineTarget(machine: LaunchedMachine, { ec2, identityFile }: W
     ...plannedTarget(name, { ec2, identityFile }),
     host: ec2.reach === "ssm" ? instanceId : address,
     hostKeyAlias: instanceId,
-    instance: { id: instanceId, region: ec2.region },
+    instance: { id: instanceId, region: ec2.region, isSpot: machine.market === "spot" },
     ...(ec2.reach === "ssm" && { proxyCommand: sessionManager(ec2.region, instanceId) }),
   };
 }

@@ -22,7 +22,7 @@ export interface SshTarget {
   /** What ssh talks to the host through, in place of a connection of its own. */
   readonly proxyCommand?: string;
   /** Which instance it is, where the machine is rented. */
-  readonly instance?: { readonly id: string; readonly region: string };
+  readonly instance?: { readonly id: string; readonly region: string; readonly isSpot: boolean };
   /** `auto` works as root where `sudo -n` allows it, else as the user; `always` refuses without; `never` does not ask. */
   readonly sudo: "auto" | "always" | "never";
 }
@@ -34,6 +34,7 @@ export interface SshTarget {
 export const STEP_NAMES = [
   "lease",
   "expiry",
+  "spot",
   "driver",
   "runtime",
   "weights",

@@ -36,6 +36,7 @@ function preparedHost(reachable = true): Prepared {
   const tokens = {
     lease: "a",
     expiry: "a",
+    spot: "s",
     driver: "d",
     runtime: "b",
     weights: "c",

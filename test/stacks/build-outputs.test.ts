@@ -23,6 +23,7 @@ function preparedHost(name: string, more: Partial<SshTarget> = {}): PreparedHost
   const tokens = {
     lease: "",
     expiry: "",
+    spot: "s",
     driver: "",
     runtime: "",
     weights: "",
