@@ -4,8 +4,9 @@ Usage: spot_watch.py FOLDER COMMAND...
   FOLDER/notice.json   is written when the notice comes: {"action", "time", "seenAt"}
   COMMAND              is run then: it stops training, which keeps a checkpoint of every job
 
-The notice stands in the instance's metadata (EC2 User Guide, "Spot Instance interruption notices"), which is asked with a session
-token (IMDSv2). AWS_EC2_METADATA_SERVICE_ENDPOINT puts another address in its place. What can't be asked is asked again.
+The notice stands in the instance's metadata (EC2 User Guide, "Spot Instance interruption notices"), which is asked with
+a session token (IMDSv2). AWS_EC2_METADATA_SERVICE_ENDPOINT puts another address in its place. What can't be asked is
+asked again.
 """
 
 import json
