@@ -13,6 +13,7 @@ import {
   DeleteVolumeCommand,
   DeleteVpcCommand,
   DescribeInternetGatewaysCommand,
+  DescribeRouteTablesCommand,
   DetachInternetGatewayCommand,
   type EC2Client,
   ReleaseAddressCommand,
@@ -168,8 +169,7 @@ async function remove(ec2: EC2Client, kind: KindName, { id, name }: CloudThing):
       await ec2.send(new DeleteRouteTableCommand({ RouteTableId: id }));
       return "removed";
     case "vpc":
-      await ec2.send(new DeleteVpcCommand({ VpcId: id }));
-      return "removed";
+      return emptyAndDelete(ec2, id);
     default:
       throw new Error(`unknown kind ${JSON.stringify(kind satisfies never)}`);
   }
@@ -180,6 +180,21 @@ async function terminate(ec2: EC2Client, id: string): Promise<Answer> {
   const { TerminatingInstances = [] } = await ec2.send(new TerminateInstancesCommand({ InstanceIds: [id] }));
   const wasOver = TerminatingInstances[0]?.PreviousState?.Name === "terminated";
   return wasOver || TerminatingInstances[0]?.CurrentState?.Name === "terminated" ? "removed" : "ending";
+}
+
+/**
+ * A VPC takes its main route table along. Where the main one is the stack's, the one that AWS made with the VPC is left: it has no
+ * tags, and nothing uses it.
+ */
+async function emptyAndDelete(ec2: EC2Client, VpcId: string): Promise<Answer> {
+  const Filters = [{ Name: "vpc-id", Values: [VpcId] }];
+  const { RouteTables = [] } = await ec2.send(new DescribeRouteTablesCommand({ Filters }));
+  for (const { RouteTableId, Associations = [], Tags = [] } of RouteTables) {
+    if (Associations.length > 0 || Tags.length > 0) continue;
+    await ec2.send(new DeleteRouteTableCommand({ RouteTableId }));
+  }
+  await ec2.send(new DeleteVpcCommand({ VpcId }));
+  return "removed";
 }
 
 async function detachAndDelete(ec2: EC2Client, id: string): Promise<Answer> {

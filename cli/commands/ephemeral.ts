@@ -13,7 +13,7 @@ import { openTunnels } from "../ephemeral/tunnels";
 import { startWatchdog, type Watchdog } from "../ephemeral/watchdog";
 import { openHome } from "../home";
 import { Interruption } from "../interruption";
-import { settingChanges } from "../setting-flags";
+import { settingChanges, type SettingChange } from "../setting-flags";
 import { ProblemsError } from "../../plan/problem";
 import type { SettingOptions } from "./options";
 
@@ -74,9 +74,7 @@ export async function ephemeral(
     startWatchdog(left, ownCommand(), true);
   }
   const run = await makeRun(home, options.env, changes, ttl);
-  const secretFlags = changes
-    .filter(({ isSecret }) => isSecret)
-    .flatMap(({ path, value }) => ["--set", `${path.join(".")}=${String(value)}`]);
+  const secretFlags = changes.filter(({ isSecret }) => isSecret).flatMap((change) => secretFlag(run, change));
   const startedAt = new Date();
   const interruption = new Interruption(console.say);
   let signal: NodeJS.Signals | undefined;
@@ -93,6 +91,14 @@ export async function ephemeral(
   else if (code === 0 && !isGone) code = EPHEMERAL_EXIT.notGone;
   report(context, { command, code, startedAt, isGone });
   return code;
+}
+
+/** Other users see a command line: `up` reads a secret from a file that goes with the run. */
+function secretFlag({ folder }: EphemeralRun, { path, value }: SettingChange): string[] {
+  const name = path.join(".");
+  const file = join(folder, `secret-${name}`);
+  writeFileSync(file, String(value), { mode: 0o600 });
+  return ["--set", `${name}=@${file}`];
 }
 
 function secondsOf(flag: string, text: string): number {

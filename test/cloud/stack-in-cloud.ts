@@ -12,8 +12,10 @@ import {
   CreateSubnetCommand,
   CreateVolumeCommand,
   CreateVpcCommand,
+  DescribeRouteTablesCommand,
   type EC2Client,
   type ResourceType,
+  ReplaceRouteTableAssociationCommand,
   RunInstancesCommand,
 } from "@aws-sdk/client-ec2";
 import { type RunMark, tagList } from "../../plan/run-tags";
@@ -56,6 +58,7 @@ export async function makeStack(ec2: EC2Client, tags: Tags): Promise<Map<string,
   const InternetGatewayId = gateway.InternetGateway?.InternetGatewayId ?? "";
   await ec2.send(new AttachInternetGatewayCommand({ InternetGatewayId, VpcId }));
   const routes = await ec2.send(new CreateRouteTableCommand({ VpcId, TagSpecifications: as("route-table", tags) }));
+  await makeMain(ec2, VpcId, routes.RouteTable?.RouteTableId ?? "");
   const group = await ec2.send(
     new CreateSecurityGroupCommand({
       GroupName: name,
@@ -104,6 +107,17 @@ export async function makeStack(ec2: EC2Client, tags: Tags): Promise<Map<string,
     ["elastic-ip", address.AllocationId ?? ""],
     ["instance", await runInstance(ec2, tags, { SubnetId, SecurityGroupIds: [GroupId] })],
   ]);
+}
+
+/** As a stack's network does: the table that AWS made with the VPC is left over, without tags. */
+async function makeMain(ec2: EC2Client, vpcId: string, RouteTableId: string): Promise<void> {
+  const Filters = [
+    { Name: "vpc-id", Values: [vpcId] },
+    { Name: "association.main", Values: ["true"] },
+  ];
+  const { RouteTables = [] } = await ec2.send(new DescribeRouteTablesCommand({ Filters }));
+  const AssociationId = RouteTables[0]?.Associations?.[0]?.RouteTableAssociationId;
+  await ec2.send(new ReplaceRouteTableAssociationCommand({ AssociationId, RouteTableId }));
 }
 
 async function makeNetwork(ec2: EC2Client, tags: Tags): Promise<{ VpcId: string; SubnetId: string }> {
