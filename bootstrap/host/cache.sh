@@ -10,12 +10,15 @@ HOME_LEAVINGS='.cache/uv .cache/pip .cache/vllm .cache/torch .cache/huggingface 
 
 # At the time of the lease: those that are not there yet will be ours.
 cache_note_leavings() {
-  for leaving in $HOME_LEAVINGS; do
-    if [ ! -e "$HOME/$leaving" ]; then journal_add cache "$HOME/$leaving" made; fi
-  done
-  for folder in runtimes models tools; do
-    if [ -e "$TANDEM_CACHE_DIR/$folder" ]; then cache_use "$TANDEM_CACHE_DIR/$folder" found; else cache_use "$TANDEM_CACHE_DIR/$folder" made; fi
-  done
+  {
+    for leaving in $HOME_LEAVINGS; do
+      if [ ! -e "$HOME/$leaving" ]; then printf '%s\tmade\n' "$HOME/$leaving"; fi
+    done
+    for folder in runtimes models tools; do
+      if [ -e "$TANDEM_CACHE_DIR/$folder" ]; then how=found; else how=made; fi
+      printf '%s\t%s\n' "$TANDEM_CACHE_DIR/$folder" "$how"
+    done
+  } | journal_add_caches
 }
 
 # cache_use PATH made | found

@@ -48,18 +48,21 @@ require_name() {
 # Makes a folder that only this user can enter. Refuses one that another user may have planted.
 private_dir() {
   [ -d "$1" ] || mkdir -p "$1" 2>/dev/null || [ -d "$1" ] || die 1 "can't make the folder $1 — fix: make it writable, or set TANDEM_HOST_DIR"
-  if [ -L "$1" ] || [ "$(stat -c %u "$1")" -ne "$(id -u)" ]; then
+  own_id="${own_id:-$(id -u)}" owner_and_mode="$(stat -c %u:%a "$1")"
+  if [ -L "$1" ] || [ "${owner_and_mode%:*}" -ne "$own_id" ]; then
     die 1 "refusing to use $1: it is a link or belongs to another user — fix: remove it, or set TANDEM_HOST_DIR to a folder of your own"
   fi
-  case "$(stat -c %a "$1")" in
-    700) ;;
-    *) chmod 700 "$1" ;;
-  esac
+  [ "${owner_and_mode#*:}" = 700 ] || chmod 700 "$1"
 }
 
 # Replaces a file in one go; nobody ever sees a half-written one. Content comes on standard input.
 write_file() {
   cat >"$1.new.$$" && mv -f "$1.new.$$" "$1"
+}
+
+# The same for a text that is at hand: put_file FILE TEXT
+put_file() {
+  printf '%s' "$2" >"$1.new.$$" && mv -f "$1.new.$$" "$1"
 }
 
 # The first line of a file as $file_line, without starting anything; empty where there is none.

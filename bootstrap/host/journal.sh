@@ -35,6 +35,29 @@ journal_add() {
   ) 6>>"$TANDEM_STACK_DIR/journal/lock"
 }
 
+# The same as `journal_add cache NAME DETAIL` for each line "NAME DETAIL", with a tab between, on standard input; all at once.
+journal_add_caches() {
+  mkdir -p "$TANDEM_STACK_DIR/journal/saved"
+  (
+    flock -w 60 6 || die 75 "the journal in $TANDEM_STACK_DIR is locked — fix: try again"
+    entries="$TANDEM_STACK_DIR/journal/entries"
+    : >>"$entries"
+    # A new line comes first, as in journal_append.
+    ENTRIES="$entries" STEP="${TANDEM_OWNER#*/}" LC_ALL=C awk -F '\t' '
+      FILENAME != ENVIRON["ENTRIES"] {
+        if (!($1 in live)) printf "\n+\t%d\t%s\tcache\t%s\t%s\tend\n", ++number, ENVIRON["STEP"], $1, $2
+        live[$1] = 1
+        next
+      }
+      $NF != "end" { next }
+      $1 == "+" { number = $2; if ($4 == "cache") { name[$2] = $5; live[$5] = 1 } }
+      $1 == "-" && $2 in name { delete live[name[$2]] }' "$entries" - >"$entries.new"
+    cat "$entries.new" >>"$entries"
+    rm -f "$entries.new"
+    sync "$entries" "$TANDEM_STACK_DIR/journal"
+  ) 6>>"$TANDEM_STACK_DIR/journal/lock"
+}
+
 # Whether there is a live entry of this kind and name: journal_is_ours KIND NAME
 journal_is_ours() {
   [ -n "$(journal_number "$TANDEM_STACK_DIR/journal/entries" "$1" "$2")" ]

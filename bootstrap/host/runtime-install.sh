@@ -146,7 +146,9 @@ make_archive() {
   python="$runtime/environment/bin/python"
   printf '%s\n' "$site" >"$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tandem.pth"
   say "compiling bytecode"
-  "$python" -m compileall -q -j 0 "$site" >/dev/null 2>&1 || :
+  # Several processes cost more to start than a few hundred modules take.
+  if [ "$(find "$site" -name '*.py' | head -n 1000 | wc -l)" -lt 1000 ]; then jobs=1; else jobs=0; fi
+  "$python" -m compileall -q -j "$jobs" "$site" >/dev/null 2>&1 || :
 }
 
 # Compiled packages fit one minor version of Python: the one in the name of the folder or of the compiled files.

@@ -32,7 +32,7 @@ check() {
     container_is_there "$result_path" || does_not_hold "the image is gone, or $(cat "$result_path/engine") does not answer: $(cat "$result_path/image")"
     return
   fi
-  if [ -f "$TANDEM_STEP_DIR/looked-at" ] && [ "$(times_of_looked_at)" = "$(cat "$TANDEM_STEP_DIR/times")" ]; then return; fi
+  if [ -f "$TANDEM_STEP_DIR/looked-at" ] && times_of_looked_at | cmp -s - "$TANDEM_STEP_DIR/times"; then return; fi
   found="$("$result_python" -c "$FIND_VLLM" 2>/dev/null)" || does_not_hold "vLLM can't be found by $result_python"
   # shellcheck disable=SC2154
   [ "${found%+*}" = "$result_vllmVersion" ] || does_not_hold "the runtime has vLLM $found, not $result_vllmVersion"
@@ -86,22 +86,28 @@ for entry in sys.path:
         found += [entry + "/" + name for name in sorted(os.listdir(entry)) if name.endswith((".pth", ".egg-link"))]
         vllm = [name for name in os.listdir(entry) if name.lower().startswith("vllm") and name.endswith("-info")]
         found += [path for name in vllm for path in (entry + "/" + name, entry + "/" + name + "/METADATA")]
-print("\n".join(path for path in found if path and os.path.exists(path)))'
+found = [path for path in found if path and os.path.exists(path)]
+def times(path):
+    stat = os.stat(path)
+    moments = ["%d.%09d" % divmod(ns, 10**9) for ns in (stat.st_mtime_ns, stat.st_ctime_ns)]
+    return "%s %d %d %s %s\n" % (path, stat.st_ino, stat.st_size, *moments)
+with open(sys.argv[1] + "/looked-at", "w") as names, open(sys.argv[1] + "/times", "w") as lines:
+    names.write("".join(path + "\0" for path in found))
+    lines.write("".join(map(times, found)))
+'
 
+# The times are taken before the version is asked for: a change between the two would go unseen else.
 remember_times() {
   rm -f "$TANDEM_STEP_DIR/looked-at" "$TANDEM_STEP_DIR/times"
   if [ "$doc_kind" = container ]; then return; fi
   eval "$(json_assignments stamp_ <"$runtime/tandem-runtime.json")"
   # shellcheck disable=SC2154 # Read from the stamp.
-  "$stamp_python" -c "$LOOKED_AT" 2>/dev/null | write_file "$TANDEM_STEP_DIR/looked-at"
-  # Asked once more after the times were taken: a change between the two would go unseen.
-  times_of_looked_at | write_file "$TANDEM_STEP_DIR/times"
-  found="$("$stamp_python" -c "$FIND_VLLM" 2>/dev/null || :)"
+  found="$("$stamp_python" -c "$LOOKED_AT$FIND_VLLM" "$TANDEM_STEP_DIR" 2>/dev/null || :)"
   # shellcheck disable=SC2154 # Read from the stamp.
   if [ "${found%+*}" != "$stamp_vllmVersion" ]; then rm -f "$TANDEM_STEP_DIR/looked-at"; fi
 }
 
-times_of_looked_at() { tr '\n' '\000' <"$TANDEM_STEP_DIR/looked-at" | xargs -0 -r stat -L -c '%n %i %s %y %z' 2>&1; }
+times_of_looked_at() { xargs -0 -r stat -L -c '%n %i %s %.9Y %.9Z' <"$TANDEM_STEP_DIR/looked-at" 2>&1; }
 
 is_usable() {
   if [ "$doc_kind" = container ]; then container_is_there "$runtime"; else python_runs; fi

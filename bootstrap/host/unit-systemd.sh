@@ -50,7 +50,7 @@ systemd_install() {
   (umask 022 && write_file "$folder_of_units/$called") <"$(unit_dir "$1")/systemd.service"
   # What somebody put beside it would change it.
   rm -rf "${folder_of_units:?}/$called.d"
-  systemctl "--$scope" daemon-reload
+  # It has the manager read its unit files again, too.
   systemctl "--$scope" enable --quiet "$called"
 }
 

@@ -84,15 +84,12 @@ class Progress:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
-        self.is_up = False
         self.last_line = ""
 
     def tell(self, line: str) -> str | None:
         """Progress for people, or None when the line is none."""
         if line.strip():
             self.last_line = line.strip()[:300]
-        if "Application startup complete" in line:
-            self.is_up = True
         for pattern, text in self.PATTERNS:
             match = pattern.search(line)
             if match:

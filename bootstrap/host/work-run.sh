@@ -16,7 +16,8 @@ finish() {
   rm -f "$TANDEM_RUN_DIR/reserve"
   [ "$1" -eq 0 ] || tell_full_disk
   if [ "$1" -eq 0 ]; then remember_success; fi
-  echo "$1" | write_file "$TANDEM_RUN_DIR/exit"
+  put_file "$TANDEM_RUN_DIR/exit" "$1
+"
   exit "$1"
 }
 
@@ -31,9 +32,13 @@ remember_success() {
   case "$verb" in
     apply)
       write_file "$step_dir/token" <"$TANDEM_RUN_DIR/token"
-      echo applied | write_file "$step_dir/state"
+      put_file "$step_dir/state" "applied
+"
       ;;
-    undo) echo undone | write_file "$step_dir/state" ;;
+    undo)
+      put_file "$step_dir/state" "undone
+"
+      ;;
   esac
 }
 
@@ -57,7 +62,8 @@ main() {
   trap stopped TERM INT HUP
   if [ -f "$step_dir/values" ]; then
     limit="$TANDEM_TIMEOUT_SECONDS"
-    eval "$(cat "$step_dir/values")"
+    # shellcheck source=/dev/null
+    . "$step_dir/values"
     TANDEM_TIMEOUT_SECONDS="$limit"
     unset TANDEM_REPAIR
   fi

@@ -7,6 +7,9 @@
 #   files      for the step's own use ($TANDEM_STEP_DIR)
 # use_step sets: step, step_dir. begin_or_attach sets: run_dir.
 
+line_end='
+'
+
 require_step() {
   require_name step "$1"
   [ -f "$TANDEM_SCRIPTS_DIR/$1.sh" ] || die 2 "there is no step $1"
@@ -52,7 +55,7 @@ work_is_running() {
 # What the request asks for: the repair token, the limit and who asks don't make it another one.
 request_digest() {
   { printf '%s\n' "$1" "$assignments" | grep -vE "^export TANDEM_(REPAIR|TIMEOUT_SECONDS|CLIENT)=" || :
-    printf '%s\n' "$document" "$secrets"; } | sha256sum | cut -d' ' -f1
+    printf '%s\n' "$document" "$secrets"; } | sha256sum
 }
 
 # begin_or_attach VERB: leaves $run_dir set to a work that runs or has just ended.
@@ -70,6 +73,7 @@ begin_or_attach() {
     return
   fi
   digest="$(request_digest "$1")"
+  digest="${digest%% *}"
   exec 8>>"$step_dir/work.lock"
   # Not at once: whoever looks whether the work runs takes the lock for a moment.
   if ! flock -w 0.2 8; then
@@ -94,10 +98,8 @@ begin_or_attach() {
 # The work that this very call of the client began or joined before its link was cut.
 run_of_call() {
   [ -n "${TANDEM_CALL:-}" ] || return 0
-  for calls in "$step_dir"/runs/*/calls; do
-    if grep -qxF -e "$TANDEM_CALL" "$calls" 2>/dev/null; then found="${calls%/calls}"; fi
-  done
-  printf '%s' "${found:-}"
+  found="$(grep -lxF -e "$TANDEM_CALL" "$step_dir"/runs/*/calls 2>/dev/null | tail -n 1)"
+  printf '%s' "${found%/calls}"
 }
 
 # A work that was killed could not end what it had started.
@@ -109,7 +111,8 @@ end_orphans() {
 
 # Starts the work. It inherits the lock on descriptor 8, so there is no moment in which it runs unlocked.
 begin() {
-  id="$(date +%s%N)-$$"
+  now="$(date +%s%N)"
+  id="$now-$$"
   run_dir="$step_dir/runs/$id"
   mkdir "$run_dir"
   printf '%s' "$TANDEM_REPAIR" >"$run_dir/token"
@@ -119,12 +122,12 @@ begin() {
   # Given back at the end, so that a work can say how it ended when the disk is full by then.
   head -c 16384 /dev/zero >"$run_dir/reserve"
   if [ "$1" = apply ]; then
-    printf '%s\n' "$assignments" | write_file "$step_dir/values"
-    printf '%s\n' "$document" | write_file "$step_dir/request.json"
-    [ -f "$step_dir/sequence" ] || date +%s%N >"$step_dir/sequence"
-    echo begun | write_file "$step_dir/state"
+    put_file "$step_dir/values" "$assignments$line_end"
+    put_file "$step_dir/request.json" "$document$line_end"
+    [ -f "$step_dir/sequence" ] || printf '%s\n' "$now" >"$step_dir/sequence"
+    put_file "$step_dir/state" "begun$line_end"
   fi
-  printf '%s' "$id" | write_file "$step_dir/current"
+  put_file "$step_dir/current" "$id"
   # Secrets go through a pipe that only the work reads: never on disk, in argv or in an environment.
   printf '%s\n' "$secrets" | clean_environment setsid sh "$TANDEM_SCRIPTS_DIR/work-run.sh" "$1" >/dev/null 2>&1 9>&- 5>&- &
   # In a pipeline $! is its last command, which setsid turns into the work without forking.
@@ -142,6 +145,8 @@ clean_environment() {
 }
 
 forget_old_runs() {
+  set -- "$step_dir"/runs/*
+  [ "$#" -gt 3 ] || return 0
   find "$step_dir/runs" -mindepth 1 -maxdepth 1 -type d | sort -r | tail -n +4 |
     # A clock that was set back puts the newest last.
     while IFS= read -r old; do [ "$old" = "$run_dir" ] || rm -rf "$old"; done
@@ -158,15 +163,17 @@ attach() {
     # Its process id may be another program's by now.
     tail -n "+$first_line" "$run_dir/log" >&2
   else
-    tail -n "+$first_line" -f -s 0.05 --pid="$(cat "$run_dir/pid")" "$run_dir/log" >&2 2>/dev/null || exit 141
+    read_line "$run_dir/pid"
+    tail -n "+$first_line" -f -s 0.05 --pid="$file_line" "$run_dir/log" >&2 2>/dev/null || exit 141
   fi
   if [ ! -f "$run_dir/exit" ]; then
     say "$step: its work was killed before it could say how it ended — fix: run it again"
     exit 137
   fi
-  code="$(cat "$run_dir/exit")"
+  read_line "$run_dir/exit" && code="$file_line"
+  read_line "$step_dir/state"
   if [ "$code" -eq 0 ]; then tail -n 1 "$run_dir/result"; fi
-  if [ "$code" -eq 0 ] && [ "$(cat "$step_dir/state")" = undone ]; then rm -rf "$step_dir"; fi
+  if [ "$code" -eq 0 ] && [ "$file_line" = undone ]; then rm -rf "$step_dir"; fi
   return "$code"
 }
 

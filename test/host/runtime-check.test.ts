@@ -49,11 +49,11 @@ describe("the check of a runtime", () => {
     const times = path.join(host.stackDir, "steps/runtime/files/times");
     const lookedAt = path.join(host.stackDir, "steps/runtime/files/looked-at");
     const started = path.join(host.root, "started");
-    const names = readFileSync(lookedAt, "utf8").split("\n");
+    const names = readFileSync(lookedAt, "utf8").split("\0");
     expect(names).toContain(path.join(site, "vllm/__init__.py"));
     renameSync(python, `${python}.real`);
     writeFileSync(python, `#!/bin/sh\ntouch '${started}'\nexec '${python}.real' "$@"\n`, { mode: 0o755 });
-    const look = "tr '\\n' '\\000' | xargs -0 -r stat -L -c '%n %i %s %y %z'";
+    const look = "xargs -0 -r stat -L -c '%n %i %s %.9Y %.9Z'";
     writeFileSync(times, execFileSync("sh", ["-c", look], { input: readFileSync(lookedAt) }));
     expect(await check()).toMatchObject({ holds: true });
     expect(existsSync(started)).toBe(false);
