@@ -5,7 +5,7 @@ import { homedir, tmpdir } from "node:os";
 import * as path from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import type { TestHost } from "../test/fixtures/hosts/test-host";
-import { Deployment, SUPPLIES_ON_HOST } from "../test/hosts/deployment";
+import { Deployment, SUPPLIES_ON_HOST, type Document } from "../test/hosts/deployment";
 
 const root = path.resolve(__dirname, "..");
 /** The newest on PyPI when this was written. */
@@ -18,6 +18,8 @@ export interface ToolRun {
   readonly seconds: number;
   /** How many things it says that it changed, on all hosts. */
   readonly changed: number;
+  /** What the tool itself says of its time, one line; for people. */
+  readonly remark?: string;
 }
 
 /** One of the tools that are compared, set up for the hosts of one fleet. */
@@ -52,13 +54,30 @@ function openTandem(): Tool {
     unit: "tandem-bench-serving.service",
     port: 8000,
     supplies: deployment.supplies,
-    configure: (hosts) => deployment.configure(hosts.map((host) => host.access())),
+    // The others install no gateway.
+    configure: (hosts) =>
+      deployment.configure(
+        hosts.map((host) => host.access()),
+        { gateway: { enabled: false } },
+      ),
     run: async () => {
-      const { seconds, changes } = await deployment.ask(["up"]);
-      return { seconds, changed: changes.length };
+      const { status, stdout, stderr, seconds } = await deployment.tandem(["up", "--json", "--yes"]);
+      if (status !== 0) throw new Error(`tandem up ended with ${status}:\n${stderr}\n${stdout}`);
+      const { changes } = JSON.parse(stdout) as Document;
+      return { seconds, changed: changes.length, remark: stepTimes(stderr) };
     },
     remove: () => deployment.remove(),
   };
+}
+
+/** How long each step took, the mean of the hosts. */
+function stepTimes(progress: string): string | undefined {
+  const times = new Map<string, number[]>();
+  for (const [, step = "", seconds] of progress.matchAll(/-([a-z]+): done in ([\d.]+) s$/gm)) {
+    times.set(step, [...(times.get(step) ?? []), Number(seconds)]);
+  }
+  const means = [...times].map(([step, each]) => `${step} ${(sum(each) / each.length).toFixed(1)} s`);
+  return means.length === 0 ? undefined : `steps, mean of the hosts: ${means.join(", ")}`;
 }
 
 function openAnsible(): Tool {
@@ -95,7 +114,7 @@ function openAnsible(): Tool {
           ANSIBLE_SSH_CONTROL_PATH_DIR: path.join(folder, "cp"),
         },
       );
-      return { seconds, changed: sum(output.matchAll(/ changed=(\d+) /g)) };
+      return { seconds, changed: sum([...output.matchAll(/ changed=(\d+) /g)].map(([, count]) => Number(count))) };
     },
     remove,
   };
@@ -236,8 +255,8 @@ function timedRun(
   });
 }
 
-function sum(matches: Iterable<RegExpMatchArray>): number {
-  return [...matches].reduce((total, match) => total + Number(match[1]), 0);
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }
 
 function sha256(file: string): string {
