@@ -2,7 +2,8 @@ import { DescribeInstancesCommand, EC2Client } from "@aws-sdk/client-ec2";
 import { readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Aws, startAws } from "../fixtures/aws/aws";
-import { killRuns, leakTable } from "./killed-runs";
+import { killRuns, leakTable, REAPER } from "./killed-runs";
+import { notAllowed } from "./policy";
 import { makeSmallStack } from "./stack-in-cloud";
 import { strangersMachine } from "./workbench";
 
@@ -10,6 +11,9 @@ import { strangersMachine } from "./workbench";
 const RUNS = Number(process.env["TANDEM_SOAK_RUNS"] ?? 12);
 const TABLE = process.env["TANDEM_LEAK_TABLE"];
 const SEED = Number(process.env["TANDEM_SEED"] ?? Date.now() % 1_000_000);
+
+/** The test makes a key pair; a stack hands in the public half of one. */
+const MADE_BY_THE_TEST = "ec2:CreateKeyPair";
 
 let aws: Aws;
 let ec2: EC2Client;
@@ -44,6 +48,14 @@ describe("a run that is killed with SIGKILL at any instant", () => {
       expect(runs.some(({ action }) => action !== "none")).toBe(true);
       expect(await isRunning(stranger)).toBe(true);
       expect(await isRunning(others.get("instance") ?? "")).toBe(true);
+      const calls = await aws.calls();
+      const ofRuns = notAllowed(
+        "policy.json",
+        calls.filter(({ key }) => key.startsWith("killed-")),
+      );
+      expect(ofRuns.filter((action) => action !== MADE_BY_THE_TEST)).toEqual([]);
+      const ofReaper = calls.filter(({ key }) => key === REAPER);
+      expect(notAllowed("policy-reap.json", ofReaper)).toEqual([]);
       if (TABLE !== undefined) writeTable(TABLE, leakTable(runs));
     },
   );
