@@ -30,7 +30,8 @@ remove_stale_outputs() {
 
 # Pulumi's SDK must be the one that its providers load, and the clouds' SDKs are large: they stay where npm put them.
 bundle() {
-  set -- --outdir=dist/bundled --bundle --platform=node --target=node22 --log-level=error
+  # What is imported late is required late: Node looks through a module for its names before it imports it, but not before it requires it.
+  set -- --outdir=dist/bundled --bundle --platform=node --target=node22 --supported:dynamic-import=false --log-level=error
   node_modules/.bin/esbuild tandem=dist/cli/main.js tandem-runner=dist/bootstrap/runner/main.js "$@" \
     --external:@pulumi/* --external:@aws-sdk/* --external:@smithy/* --external:@kubernetes/* &&
     node_modules/.bin/esbuild command-plugin=dist/bootstrap/engine/command/main.js "$@"
