@@ -65,6 +65,7 @@ soak: install
 bench: build
 	@$(NODE22) --import tsx scripts/bench.ts
 	@$(NODE22) --import tsx scripts/bench-training.ts
+	@$(NODE22) --import tsx scripts/bench-gateway.ts
 	@$(MAKE) --no-print-directory bench-hosts
 
 # Only the part on test hosts, which needs root.

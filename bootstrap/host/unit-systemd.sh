@@ -5,6 +5,8 @@
 #        unit_mounts  a folder whose file system has to be there first
 # shellcheck source=journal.sh
 . "$TANDEM_SCRIPTS_DIR/journal.sh"
+# shellcheck source=unit-hardening.sh
+. "$TANDEM_SCRIPTS_DIR/unit-hardening.sh"
 
 # systemd's name of a unit. Another host folder than the usual one gets names of its own.
 unit_name() {
@@ -128,6 +130,7 @@ systemd_unit() {
 LimitNOFILE=1048576'
   # A user's manager may not raise a limit above its own; supervise.py takes what there is.
   if [ "$3" = user ]; then wanted=default.target limits=''; fi
+  hardening="$(systemd_hardening "$1" "$3")"
   privileges='NoNewPrivileges=yes'
   if [ "${defined_gainsPrivileges:-}" = true ]; then privileges=''; fi
   cat <<UNIT
@@ -152,6 +155,7 @@ RestartPreventExitStatus=3
 $privileges
 UMask=0077
 $limits
+$hardening
 
 [Install]
 WantedBy=$wanted
