@@ -29,6 +29,9 @@ export interface SettingChange {
 /** The settings that `--help` lists; every other one has its flag too. */
 const COMMON = new Set(["model", "gpus", "gpuType", "tensorParallel", "replicas", "split", "port"]);
 
+/** Flags that are not made of the setting's path. */
+const OWN_FLAGS: Readonly<Record<string, string>> = { "ec2.waitForCapacity": "--wait-for-capacity" };
+
 /** Every setting of the schema with its flag. */
 export const SETTING_FLAGS: readonly SettingFlag[] = flagsOf(settingsSchema.shape, []);
 
@@ -36,7 +39,8 @@ function flagsOf(shape: Readonly<Record<string, z.ZodType>>, prefix: readonly st
   return Object.entries(shape).flatMap(([name, schema]): SettingFlag[] => {
     const path = [...prefix, name];
     const doc = settingDoc(schema);
-    if (doc !== undefined) return [{ path, schema, doc, flag: `--${path.map(toKebabCase).join("-")}` }];
+    const flag = OWN_FLAGS[path.join(".")] ?? `--${path.map(toKebabCase).join("-")}`;
+    if (doc !== undefined) return [{ path, schema, doc, flag }];
     const block = blockShape(schema);
     return block === undefined ? [] : flagsOf(block, path);
   });

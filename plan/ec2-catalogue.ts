@@ -1,5 +1,5 @@
 import type { HostFacts } from "./facts";
-import { findGpuType, hypotheticalHost, type GpuType } from "./gpu-types";
+import { hypotheticalHost } from "./gpu-types";
 
 /** One EC2 instance type with NVIDIA GPUs, as far as choosing and planning need to know it. */
 export interface InstanceType {
@@ -96,11 +96,6 @@ export function findInstanceType(name: string): InstanceType | undefined {
 /** Memory that one GPU of a type is sold with, in GB: `l4-24gb` has 24, of which `nvidia-smi` shows 22.5 GiB. */
 export function nominalGpuMemoryGb(type: InstanceType): number {
   return Number(/-(\d+)gb$/.exec(type.gpuType)?.[1] ?? 0);
-}
-
-/** The GPU of a type, by the catalogue of GPUs. */
-export function gpuOf(type: InstanceType): GpuType | undefined {
-  return findGpuType(type.gpuType);
 }
 
 /**

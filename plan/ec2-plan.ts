@@ -65,12 +65,16 @@ export function planEc2(settings: Settings, shape: ModelShape): Ec2PlanResult {
       highestPricePerHourUsd,
       dropped: judged.flatMap(({ type, plan, problems }) =>
         plan === undefined
-          ? [`${type.name} is not tried: ${problems[0]?.what ?? ""} (${problems[0]?.value ?? ""})`]
+          ? [`${type.name} is not tried: ${withoutName(problems[0]?.what ?? "", type)} (${problems[0]?.value ?? ""})`]
           : [],
       ),
     },
     problems: [],
   };
+}
+
+function withoutName(what: string, { name }: InstanceType): string {
+  return what.startsWith(`${name} `) ? what.slice(name.length + 1) : what;
 }
 
 /** The price of all machines of a stack, if they are of this type: roughly, in US dollars an hour. */

@@ -76,7 +76,7 @@ const choice = {
       .regex(/^[1-9]\d*[mhd]$/)
       .optional(),
     {
-      doc: "How long to try again when no choice has capacity. Each try is shown.",
+      doc: "How long to try again when no choice has capacity; `--wait-for-capacity` on the command line. Each try is shown.",
       allowed: "a number of minutes, hours or days, such as 30m or 2h",
       otherwise: "every choice is tried once",
       example: "2h",

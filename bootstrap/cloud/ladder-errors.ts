@@ -48,7 +48,7 @@ export function errorCode(error: unknown): string {
 }
 
 const CURES: Readonly<Record<LaunchErrorClass, string>> = {
-  capacity: "add types, zones or the other market to the ladder, or wait: --ec2-wait-for-capacity 2h",
+  capacity: "add types, zones or the other market to the ladder, or wait: tandem up --wait-for-capacity 2h",
   quota: "ask for a higher quota (Service Quotas, Amazon EC2), or choose a smaller type",
   "not offered": "choose a type that the zone offers, or leave `ec2.zones` out",
   credentials: "give credentials that may do this (docs/ec2.md has the policy), or sign in again",

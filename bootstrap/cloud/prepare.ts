@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { hostname, userInfo } from "node:os";
-import { findInstanceType } from "../../plan/ec2-catalogue";
+import { setTimeout as sleep } from "node:timers/promises";
+import { findInstanceType, instanceFacts } from "../../plan/ec2-catalogue";
 import { ec2Of, type Ec2Settings, type Rung } from "../../plan/ec2-ladder";
 import { planEc2, priceOf, type Ec2Plan } from "../../plan/ec2-plan";
-import { instanceFacts } from "../../plan/ec2-catalogue";
 import { ProblemsError } from "../../plan/problem";
 import { readRunTags, runTags, RUN_TAGS, type RunMark } from "../../plan/run-tags";
 import type { Settings } from "../../plan/settings";
@@ -15,11 +15,12 @@ import { findImage, type MachineImage } from "./ami";
 import { withClients, type Clients } from "./clients";
 import { watchCloudClock } from "./cloud-clock";
 import { digestOf, machineNames, type LaunchedMachine } from "./launch-request";
+import { instanceIsGone } from "./machine-gone";
 import { livingMachines, MACHINE_TAGS, type Machine } from "./machines";
 import { readingProblems, readSubnets, readZones, type Subnet } from "./network-reads";
 import { preflight, readAccount } from "./preflight";
 import { findSshKey, type SshKey } from "./ssh-key";
-import { machineTarget, plannedTarget } from "./targets";
+import { machineTarget, plannedTarget, type WayIn } from "./targets";
 
 /** What is known of the cloud before the first resource. */
 export interface CloudPrepared {
@@ -44,6 +45,8 @@ export interface CloudPrepared {
 
 /** From the start of a machine to its SSH server; the largest check their memory for minutes. */
 const SSH_SECONDS = 900;
+/** How often EC2 is asked meanwhile whether there still is a machine to wait for. */
+const GONE_SECONDS = 20;
 /** Room on the disk beyond the image and what the plan puts there: logs, checkpoints, adapters. */
 const WORK_GIB = 20;
 const VOLUME_STEP_GIB = 10;
@@ -92,13 +95,32 @@ export async function prepareEc2(settings: Settings, stack: string, { onHosts }:
       observe: async (machines, say) => {
         const ids = (list: readonly LaunchedMachine[]) => list.map(({ instanceId }) => instanceId).join();
         if (known !== undefined && ids(machines) === ids(there)) return known;
-        await Promise.all(machines.map((machine) => waitForHost(machineTarget(machine, way), SSH_SECONDS, say)));
+        await Promise.all(machines.map((machine) => waitForMachine(machine, way, say)));
         const hosts = await prepareMachines(machines);
         onHosts?.(hosts);
         return hosts;
       },
     },
   };
+}
+
+/** Waits for a machine's SSH server, as long as EC2 has not ended the machine. */
+async function waitForMachine(machine: LaunchedMachine, way: WayIn, say: (line: string) => void): Promise<void> {
+  const target = machineTarget(machine, way);
+  const over = new AbortController();
+  const ended = async () => {
+    for (;;) {
+      await sleep(GONE_SECONDS * 1000, undefined, { signal: over.signal });
+      if (!(await instanceIsGone({ id: machine.instanceId, region: way.ec2.region }).catch(() => false))) continue;
+      const fix = "run it again: another one is launched";
+      throw new Error(`${machine.name} (${machine.instanceId}) ended before it could be reached — fix: ${fix}`);
+    }
+  };
+  try {
+    await Promise.race([waitForHost(target, SSH_SECONDS, say), ended()]);
+  } finally {
+    over.abort();
+  }
 }
 
 /** Hosts that don't answer and were never seen leave the plan as it was made without them; anything else is the user's to know. */
