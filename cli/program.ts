@@ -188,17 +188,27 @@ interface EphemeralFlags {
 function defineCloud(program: Command, run: RunCommand): void {
   withJson(program.command("reap"))
     .option("--region <name>", "only there; may be given again", (name, names: string[]) => [...names, name], [])
+    .option(
+      "--kube-context <name>",
+      "namespaces of this cluster; may be given again, and then only clouds that --region names are asked",
+      (name, names: string[]) => [...names, name],
+      [],
+    )
     .option("--older-than <duration>", "only what has been over for so long")
     .option("--dry-run", "say what would be deleted, delete nothing", false)
     .description(
       "Delete what expired runs left in the cloud, by its tags alone: no state, no settings. Safe to run from cron. Exit status 1 when something remains.",
     )
     .addHelpText("after", example("tandem reap --dry-run --region us-east-1"))
-    .action(async (options: CommonOptions & { region: string[]; olderThan?: string; dryRun: boolean }) => {
-      await run("reap", { ...options, env: "local" }, async (console) =>
-        (await import("./commands/reap.js")).reapCloud(options, console),
-      );
-    });
+    .action(
+      async (
+        options: CommonOptions & { region: string[]; kubeContext: string[]; olderThan?: string; dryRun: boolean },
+      ) => {
+        await run("reap", { ...options, env: "local" }, async (console) =>
+          (await import("./commands/reap.js")).reapCloud(options, console),
+        );
+      },
+    );
   common(program.command("extend"))
     .requiredOption("--ttl <duration>", "the environment ends so far from now")
     .description("Move the end of an environment that has one. Changes its timers and tags and nothing else.")

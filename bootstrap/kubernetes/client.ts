@@ -119,7 +119,10 @@ function explain(error: unknown): { what: string; fix?: string } {
         fix: "ask for a role that may read nodes and change the namespace",
       };
     default:
-      return { what: messageOf(error), fix: "kubectl cluster-info shows whether the cluster answers" };
+      return {
+        what: codeOf(error) === undefined ? messageOf(error) : statusMessage(error),
+        fix: "kubectl cluster-info shows whether the cluster answers",
+      };
   }
 }
 
