@@ -24,7 +24,7 @@ const OVER: Readonly<Record<string, readonly string[]>> = {
  * for the tags of all its kinds at once, so that no kind can be forgotten; the tagging API for all other services.
  */
 export async function findThings(clients: Clients, stack?: string): Promise<CloudThing[]> {
-  const [tagged, elsewhere] = await Promise.all([taggedInEc2(clients), taggedElsewhere(clients)]);
+  const [tagged, elsewhere] = await Promise.all([taggedInEc2(clients, stack), taggedElsewhere(clients, stack)]);
   const wanted = [...tagged, ...elsewhere].filter(
     ({ tags }) => tags[RUN_TAGS.createdBy] === CREATED_BY && (stack === undefined || tags[RUN_TAGS.stack] === stack),
   );
@@ -34,9 +34,32 @@ export async function findThings(clients: Clients, stack?: string): Promise<Clou
     .filter(({ type, state }) => state === undefined || OVER[type]?.includes(state) !== true);
 }
 
-async function taggedInEc2({ ec2, region }: Clients): Promise<CloudThing[]> {
+async function taggedInEc2({ ec2, region }: Clients, stack: string | undefined): Promise<CloudThing[]> {
+  const ours = { Name: "key", Values: ["tandem:*"] };
+  if (stack === undefined) return collectTags(ec2, region, [ours]);
+  const ofStack = [
+    { Name: "key", Values: [RUN_TAGS.stack] },
+    { Name: "value", Values: [stack] },
+  ];
+  const ids = (await collectTags(ec2, region, ofStack)).map(({ id }) => id);
+  const parts = Array.from({ length: Math.ceil(ids.length / MOST_IDS) }, (_, part) =>
+    collectTags(ec2, region, [
+      ours,
+      { Name: "resource-id", Values: ids.slice(part * MOST_IDS, (part + 1) * MOST_IDS) },
+    ]),
+  );
+  return (await Promise.all(parts)).flat();
+}
+
+/** What one filter may hold. */
+const MOST_IDS = 200;
+
+async function collectTags(
+  ec2: EC2Client,
+  region: string,
+  Filters: { Name: string; Values: string[] }[],
+): Promise<CloudThing[]> {
   const found = new Map<string, { type: string; tags: Record<string, string> }>();
-  const Filters = [{ Name: "key", Values: ["tandem:*"] }];
   for await (const { Tags = [] } of paginateDescribeTags({ client: ec2 }, { Filters })) {
     for (const { ResourceId: id, ResourceType: type, Key, Value } of Tags) {
       if (id === undefined || Key === undefined) continue;
@@ -51,10 +74,13 @@ async function taggedInEc2({ ec2, region }: Clients): Promise<CloudThing[]> {
 /** What one page of the tagging API may hold. */
 const MOST_TAGS = 500;
 
-async function taggedElsewhere({ region, ec2 }: Clients): Promise<CloudThing[]> {
+async function taggedElsewhere({ region, ec2 }: Clients, stack: string | undefined): Promise<CloudThing[]> {
   const tagging = new ResourceGroupsTaggingAPIClient({ region, requestHandler: ec2.config.requestHandler });
   const things: CloudThing[] = [];
-  const TagFilters = [{ Key: RUN_TAGS.createdBy, Values: [CREATED_BY] }];
+  const TagFilters = [
+    { Key: RUN_TAGS.createdBy, Values: [CREATED_BY] },
+    ...(stack === undefined ? [] : [{ Key: RUN_TAGS.stack, Values: [stack] }]),
+  ];
   const pages = paginateGetResources({ client: tagging }, { TagFilters, TagsPerPage: MOST_TAGS });
   for await (const { ResourceTagMappingList = [] } of pages) {
     for (const { ResourceARN: id = "", Tags = [] } of ResourceTagMappingList) {

@@ -47,10 +47,14 @@ function random(seed: number): number {
 export async function killRuns(aws: Aws, seeds: readonly number[]): Promise<KilledRun[]> {
   const lived: Awaited<ReturnType<typeof liveAndDie>>[] = [];
   const program = bundledLife();
+  await aws.clock(0);
   try {
     for (let start = 0; start < seeds.length; start += AT_ONCE) {
       const batch = seeds.slice(start, start + AT_ONCE);
-      lived.push(...(await Promise.all(batch.map((seed) => liveAndDie(aws, seed, program)))));
+      // Spread over the whole life, at random within each part, so that no part is left out by chance.
+      const moment = (index: number, seed: number) => (start + index + random(seed)) / seeds.length;
+      const runs = batch.map((seed, index) => liveAndDie(aws, seed, moment(index, seed), program));
+      lived.push(...(await Promise.all(runs)));
     }
   } finally {
     rmSync(program);
@@ -85,9 +89,9 @@ function bundledLife(): string {
 }
 
 /** @returns what the run said before it died, and of what it died */
-async function liveAndDie(aws: Aws, seed: number, program: string) {
+async function liveAndDie(aws: Aws, seed: number, moment: number, program: string) {
   const stack = `killed-${seed}`;
-  const skip = Math.floor(random(seed) * MOST_CALLS);
+  const skip = Math.floor(moment * MOST_CALLS);
   const wasDone = random(seed + 0.5 * 2 ** 31) < 0.5;
   const child = spawn(process.execPath, [program, stack, String(TTL_SECONDS)], {
     env: { ...process.env, ...aws.env, AWS_ACCESS_KEY_ID: stack },
