@@ -70,8 +70,8 @@ function trainerPython(): string {
   return path.join(home, "bin/python");
 }
 
-/** Runs one file of tests; answers its summary line. */
-async function pytest(file: string): Promise<{ code: number | null; output: string }> {
+/** Runs files of tests in one process, since each would read PyTorch again. */
+async function pytest(files: readonly string[]): Promise<{ code: number | null; output: string }> {
   const folder = mkdtempSync(path.join(host.root, "pytest-"));
   const argv = [
     "-B",
@@ -82,10 +82,11 @@ async function pytest(file: string): Promise<{ code: number | null; output: stri
     "no:cacheprovider",
     "--basetemp",
     path.join(folder, "tmp"),
-    "--durations=3",
+    "--durations=8",
   ];
   const env = { ...process.env, ...aws.env, TANDEM_TEST_VLLM: python, TANDEM_TEST_SMOL: smol, TMPDIR: folder };
-  running = spawn(trainer, [...argv, path.join(__dirname, file)], { env, stdio: ["ignore", "pipe", "pipe"] });
+  const paths = files.map((file) => path.join(__dirname, file));
+  running = spawn(trainer, [...argv, ...paths], { env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [running.stdout, running.stderr])
     stream?.on("data", (data: Buffer) => (output += data.toString()));
@@ -103,8 +104,12 @@ describe("the trainer", () => {
     for (const file of REQUIREMENTS) expect(execFileSync(trainer, ["-c", check, file], { encoding: "utf8" })).toBe("");
   });
 
-  it.each(files)("%s", { timeout: 1_800_000 }, async (file) => {
-    const { code, output } = await pytest(file);
+  const withVllm = "test_with_vllm.py";
+  it.each([
+    ["its own tests", files.filter((file) => file !== withVllm)],
+    ["with the real vLLM", [withVllm]],
+  ])("%s", { timeout: 1_800_000 }, async (_, chosen) => {
+    const { code, output } = await pytest(chosen);
     expect(code, output.slice(-12_000)).toBe(0);
     expect(output).toMatch(/\d+ passed/);
     expect(output).not.toMatch(/\d+ skipped/);
