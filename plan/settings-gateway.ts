@@ -78,10 +78,10 @@ const range = z.union([z.cidrv4(), z.cidrv6(), z.literal("anywhere")]).refine((v
 /** Settings of the gateway in front of vLLM and the trainer. */
 export const gatewaySettings = z
   .strictObject({
-    enabled: setting(z.boolean().default(false), {
+    enabled: setting(z.boolean().default(true), {
       doc: "Put a gateway in front: one address for serving and training, an allow-list of routes, keys with names, limits and TLS. Without it vLLM listens on loopback itself, and guards only some of its routes.",
-      allowed: "true; false only with `target: local`",
-      example: true,
+      allowed: "true or false; with false only the machine itself can connect",
+      example: false,
     }),
     keys: setting(
       z

@@ -18,7 +18,7 @@ describe("what the commands keep", () => {
     const { status, stdout } = tandem.run(preview);
     expect(status).toBe(0);
     const { changes } = JSON.parse(stdout) as { changes: { step: string; action: string }[] };
-    const steps = ["key", "lease", "proof", "runtime", "serving", "weights"];
+    const steps = ["gateway", "key", "lease", "proof", "runtime", "serving", "upstream-key", "weights"];
     expect(changes.map(({ step }) => step).sort()).toEqual(steps);
     expect(new Set(changes.map(({ action }) => action))).toEqual(new Set(["create"]));
     expect(existsSync(path.join(tandem.home, "backend/.pulumi/stacks/tandem/ci.json"))).toBe(false);

@@ -25,6 +25,7 @@ const RESULTS: Readonly<Record<string, object>> = {
   },
   weights: { path: "/cache/models/m", bytes: 1, digest: "d1" },
   serving: { unitId: "u1", port: 8000 },
+  gateway: { unitId: "g1", port: 8000, nginxVersion: "1.22.1" },
   proof: { proof: {}, checks: [], provenAt: "2026-11-25T04:01:00Z" },
 };
 const KEY = "tdm-canary-0123456789";
@@ -86,15 +87,18 @@ function open(value: unknown): string {
 }
 
 describe("ServingPair", () => {
-  it("makes one command a step, and a key", () => {
+  it("makes one command a step, a key for its users and one for the services behind the gateway", () => {
     const commands = [...recorded].filter(([, { type }]) => type === "command:local:Command").map(([name]) => name);
     expect(commands.sort()).toEqual(
-      ["pair-driver", "pair-key", "pair-lease", "pair-proof", "pair-runtime", "pair-serving", "pair-weights"].sort(),
+      [
+        ...["pair-driver", "pair-gateway", "pair-key", "pair-lease", "pair-proof", "pair-runtime", "pair-serving"],
+        ...["pair-upstream-key", "pair-weights"],
+      ].sort(),
     );
   });
 
   it("hands over secrets on standard input only, never in the command or the environment", () => {
-    for (const name of ["pair-serving", "pair-proof", "pair-weights"]) {
+    for (const name of ["pair-serving", "pair-gateway", "pair-proof", "pair-weights"]) {
       const { create, update, delete: remove, environment, stdin } = inputsOf(name);
       const visible = JSON.stringify([create, update, remove, environment]);
       expect(visible).not.toContain(KEY);
@@ -139,6 +143,7 @@ describe("ServingPair", () => {
     expect(open(inputsOf("one-gpu1-runtime")["stdin"])).toBe(before);
     expect([...recorded.keys()].filter((name) => name.startsWith("one-") && name.endsWith("-key"))).toEqual([
       "one-key",
+      "one-upstream-key",
     ]);
   });
 });

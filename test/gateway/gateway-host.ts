@@ -32,8 +32,8 @@ export class GatewayHost {
   async start(settings: Record<string, unknown> = {}): Promise<Answer> {
     const [servingPort, trainingPort] = [await this.serving.listen(), await this.training.listen()];
     this.servingPort = servingPort;
-    this.port = await freePort();
-    const { gateway = {}, ...others } = settings as { gateway?: object };
+    const { gateway = {}, port, ...others } = settings as { gateway?: object; port?: number };
+    this.port = port ?? (await freePort());
     const parsed = parseSettings({
       model: "Qwen/Qwen3-0.6B",
       gpus: 2,

@@ -4,7 +4,7 @@ import { request } from "node:https";
 import { connect } from "node:tls";
 import * as path from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { processesWith, until } from "../host/host";
+import { processesWith, read, until } from "../host/host";
 import { GatewayHost, KEYS } from "./gateway-host";
 
 let gateway: GatewayHost;
@@ -96,6 +96,17 @@ describe("the gateway's step", () => {
     await expect.poll(() => processesWith(folder), { timeout: 5000 }).toEqual([]);
     expect(existsSync(folder)).toBe(false);
     await expect(gateway.fetch("/health")).rejects.toThrow();
+  });
+
+  it.runIf(process.getuid?.() === 0)("takes a port below 1024 before it drops its rights, and keeps it", async () => {
+    // Nothing is registered for it.
+    await started({ port: 1019 });
+    expect(await statusWith(KEYS.default)).toBe(200);
+    expect(read(`/proc/${masterProcess()}/status`)).toMatch(/^CapEff:\s0+$/m);
+    const { stderr } = await gateway.apply({ default: KEYS.default });
+    expect(stderr).toContain("no request is interrupted");
+    expect(await statusWith(KEYS.alice)).toBe(401);
+    expect(await statusWith(KEYS.default)).toBe(200);
   });
 
   it("names who has the port", async () => {
