@@ -1,4 +1,5 @@
 import type { V1Pod, V1StatefulSet } from "@kubernetes/client-node";
+import { CLOCK_TOLERANCE_SECONDS } from "../../plan/run-tags";
 import { answer, type ClusterClient } from "./client";
 import { nodeFacts } from "./facts";
 import { findTroubles, type Snapshot, type Trouble } from "./words";
@@ -30,23 +31,23 @@ export async function waitForPods(
   say: (line: string) => void,
 ): Promise<void> {
   const started = Date.now();
-  const since = new Map<string, number>();
+  const firstSeen = new Map<string, number>();
   const said = new Map<string, number>();
   for (;;) {
-    const { set, snapshot } = await look(client, request);
+    const { set, snapshot } = await look(client, request, started);
     if (set !== undefined && isRolledOut(set)) return;
     const seconds = (Date.now() - started) / 1000;
     const troubles = findTroubles(snapshot);
-    for (const trouble of troubles) if (!since.has(keyOf(trouble))) since.set(keyOf(trouble), seconds);
+    for (const trouble of troubles) if (!firstSeen.has(keyOf(trouble))) firstSeen.set(keyOf(trouble), seconds);
     // What went away and comes back starts anew.
-    for (const key of since.keys()) if (!troubles.some((trouble) => keyOf(trouble) === key)) since.delete(key);
+    for (const key of firstSeen.keys()) if (!troubles.some((trouble) => keyOf(trouble) === key)) firstSeen.delete(key);
     for (const line of [...troubles.map(told), ...(troubles.length === 0 ? [progress(set, snapshot.pods)] : [])]) {
       if (seconds - (said.get(line) ?? -REPEAT_SECONDS) < REPEAT_SECONDS) continue;
       said.set(line, seconds);
       say(line);
     }
     const hopeless = troubles.filter(
-      (trouble) => seconds - (since.get(keyOf(trouble)) ?? seconds) >= (trouble.hopelessAfterSeconds ?? Infinity),
+      (trouble) => seconds - (firstSeen.get(keyOf(trouble)) ?? seconds) >= (trouble.hopelessAfterSeconds ?? Infinity),
     );
     if (hopeless.length > 0) throw failure("the pods do not come up", hopeless, request);
     if (seconds > request.limitSeconds) {
@@ -59,6 +60,7 @@ export async function waitForPods(
 async function look(
   client: ClusterClient,
   { namespace, name }: WaitRequest,
+  started: number,
 ): Promise<{ set?: V1StatefulSet; snapshot: Snapshot }> {
   const labelSelector = `app.kubernetes.io/instance=${name}`;
   const [sets, pods, events, nodes, all] = await Promise.all([
@@ -72,15 +74,17 @@ async function look(
     set: sets.items.find(({ metadata }) => metadata?.name === name),
     snapshot: {
       pods: pods.items,
-      events: recent(events.items),
+      events: since(events.items, started - CLOCK_TOLERANCE_SECONDS * 1000),
       nodes: nodes.items.map((node) => nodeFacts(node, all.items)),
     },
   };
 }
 
-/** Events stay for an hour: those of the pods that an earlier run made would be told of this one's. */
-function recent<Event extends { lastTimestamp?: Date; eventTime?: Date }>(events: readonly Event[]): Event[] {
-  const oldest = Date.now() - 15 * 60 * 1000;
+/** Events stay for an hour: those of an earlier run would be told of this one's pods. */
+function since<Event extends { lastTimestamp?: Date; eventTime?: Date }>(
+  events: readonly Event[],
+  oldest: number,
+): Event[] {
   return events.filter(
     ({ lastTimestamp, eventTime }) => new Date(lastTimestamp ?? eventTime ?? Date.now()).getTime() > oldest,
   );

@@ -70,7 +70,10 @@ function podTroubles(pod: V1Pod, snapshot: Snapshot): Trouble[] {
   if (gone !== undefined) return [gone];
   if (pod.status?.phase === "Failed") return [failedPod(pod)];
   const statuses = [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])];
-  const events = snapshot.events.filter(({ involvedObject }) => involvedObject.name === name);
+  // A pod that was made anew has its name from the one before, and none of that one's troubles.
+  const events = snapshot.events.filter(
+    ({ involvedObject: { name: about, uid } }) => about === name && (uid === undefined || uid === pod.metadata?.uid),
+  );
   return [
     ...statuses.flatMap((status) => containerTrouble(name, status, pod) ?? []),
     ...mountTrouble(name, statuses, events),
@@ -114,7 +117,9 @@ function containerTrouble(pod: string, status: V1ContainerStatus, { spec }: V1Po
     return { code: "container-config", pod, text, cure: `kubectl describe pod ${pod}`, hopelessAfterSeconds: 60 };
   }
   const ended = status.state?.terminated ?? status.lastState?.terminated;
-  if (ended === undefined || (ended.exitCode === 0 && ended.reason !== "OOMKilled")) return undefined;
+  if (ended === undefined || status.ready || (ended.exitCode === 0 && ended.reason !== "OOMKilled")) return undefined;
+  // One that was started again is given its time to load.
+  const isDown = status.state?.running === undefined;
   if (ended.reason === "OOMKilled") {
     const container = spec?.containers.find(({ name }) => name === status.name);
     const limit = container?.resources?.limits?.["memory"];
@@ -123,7 +128,7 @@ function containerTrouble(pod: string, status: V1ContainerStatus, { spec }: V1Po
       pod,
       text: `${status.name} was killed because it took more memory than ${limit === undefined ? "its node has" : `its limit of ${limit}`}`,
       cure: "set a smaller `serving.maxModelLen` or `split`, or take nodes with more memory",
-      hopelessAfterSeconds: 0,
+      ...((isDown || status.restartCount > 1) && { hopelessAfterSeconds: 0 }),
     };
   }
   const said = lastWords(ended.message);
@@ -133,8 +138,9 @@ function containerTrouble(pod: string, status: V1ContainerStatus, { spec }: V1Po
     pod,
     text: `${status.name} ended with ${ended.exitCode}${times}${said === "" ? "" : `: ${said}`}`,
     cure: `kubectl logs ${pod} -c ${status.name} --previous`,
-    // A crash may have been one; the same thing twice will go on.
-    hopelessAfterSeconds: status.restartCount > 1 ? 0 : 90,
+    // A crash may have been one; the same thing again and again will go on.
+    ...(isDown && { hopelessAfterSeconds: status.restartCount > 1 ? 0 : 90 }),
+    ...(status.restartCount > 2 && { hopelessAfterSeconds: 0 }),
   };
 }
 

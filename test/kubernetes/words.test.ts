@@ -180,6 +180,14 @@ describe("a container that does not stay", () => {
     expect(trouble!.text).toContain("ended with 1, 3 restart(s) so far: ValueError: Total number of attention heads");
   });
 
+  it("crashed once, and is given its time to load again", () => {
+    const lastState = { terminated: { exitCode: 1, reason: "Error", message: "RuntimeError: CUDA error" } };
+    const [trouble] = troubles({ pods: [withContainer({ restartCount: 1, state: { running: {} }, lastState })] });
+    expect(trouble!.hopelessAfterSeconds).toBeUndefined();
+    const serves = withContainer({ restartCount: 1, ready: true, state: { running: {} }, lastState });
+    expect(troubles({ pods: [serves] })).toEqual([]);
+  });
+
   it("misses a Secret", () => {
     const state = { waiting: { reason: "CreateContainerConfigError", message: 'secret "demo-keys" not found' } };
     expect(troubles({ pods: [withContainer({ state })] })[0]).toMatchObject({
@@ -216,6 +224,12 @@ describe("a container that is still loading", () => {
     expect(troubles({ pods: [running], events })).toMatchObject([
       { code: "startup-too-slow", hopelessAfterSeconds: 0 },
     ]);
+  });
+
+  it("has nothing to do with the pod of the same name before it", () => {
+    const other = { involvedObject: { ...field.involvedObject, uid: "the one before" } };
+    const events = [event("Killing", "Container serving failed startup probe, will be restarted", other)];
+    expect(troubles({ pods: [running], events })).toEqual([]);
   });
 
   it("is nobody's trouble when it is ready", () => {
