@@ -46,7 +46,7 @@ export interface CloudPrepared {
 /** From the start of a machine to its SSH server; the largest check their memory for minutes. */
 const SSH_SECONDS = 900;
 /** How often EC2 is asked meanwhile whether there still is a machine to wait for. */
-const GONE_SECONDS = 20;
+const GONE_SECONDS = 5;
 /** Room on the disk beyond the image and what the plan puts there: logs, checkpoints, adapters. */
 const WORK_GIB = 20;
 const VOLUME_STEP_GIB = 10;
@@ -160,7 +160,10 @@ async function readCloud(clients: Clients, { settings, stack, key, plan }: Quest
       launchReason,
       machines: mine.flatMap(({ name, ...rest }) => (name === undefined ? [] : [{ name, ...rest }])),
     };
-    if (launchReason !== undefined) return { ...base, ...(await preflight(clients, ec2, plan.rungs)) };
+    if (launchReason !== undefined) {
+      const missing = Math.max(1, ec2.machines - mine.filter(isRunning).length);
+      return { ...base, ...(await preflight(clients, { ...ec2, machines: missing }, plan.rungs)) };
+    }
     const { imageId = "", rootDeviceName = "" } = mine[0] ?? {};
     const [zones, subnets, image] = await Promise.all([
       readZones(clients),
@@ -226,8 +229,12 @@ function judgeMachines(living: readonly Machine[], rungs: readonly Rung[], ec2: 
   return { launch: mine[0]?.tags[MACHINE_TAGS.launch] ?? `${make}-${digestOf(rungs)}`, mine };
 }
 
+function isRunning({ state }: Machine): boolean {
+  return state === "running" || state === "pending";
+}
+
 function whyLaunch(mine: readonly Machine[], wanted: number): string | undefined {
-  const running = mine.filter(({ state }) => state === "running" || state === "pending");
+  const running = mine.filter(isRunning);
   const stopped = mine
     .filter((machine) => !running.includes(machine))
     .map(({ instanceId, state }) => `${instanceId} is ${state}`);
