@@ -38,15 +38,15 @@ unit_status() {
   unit_state=stopped unit_unitId='' unit_pid='' unit_restarts=0 unit_supervisorPid='' unit_digest=''
   [ -f "$folder_of_unit/status.json" ] || return 0
   eval "$(json_assignments unit_ <"$folder_of_unit/status.json")"
-  # The supervisor holds this lock as long as it lives.
-  exec 4>>"$folder_of_unit/lock"
-  if flock -n -s 4; then
+  # The supervisor holds this lock as long as it lives. Opened for reading: a disk may be read-only.
+  exec 4<&-
+  if [ ! -f "$folder_of_unit/lock" ] || { exec 4<"$folder_of_unit/lock" && flock -n -s 4; }; then
     case "$unit_state" in
       failed) ;;
       *) unit_state=stopped ;;
     esac
   fi
-  exec 4>&-
+  exec 4<&-
 }
 
 # Starts the unit that unit.json describes: unit_start UNIT PYTHON
