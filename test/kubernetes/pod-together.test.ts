@@ -1,26 +1,29 @@
-import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { podFiles } from "../../bootstrap/kubernetes/prepare";
 import type { Proof } from "../../plan";
 import { compareProof } from "../../plan/compare";
+import { gatewayKeys } from "../../plan/kubernetes-gateway";
+import type { ClusterManifests } from "../../plan/kubernetes-manifests";
 import { writeStandIn } from "../fakes/vllm/runtime";
+import { SHARED_CACHE } from "../host/real-runtime";
 import { freePort } from "../fixtures/free-port";
-import { cluster, containerIn, cpuNode, manifestsIn, planIn, type Container } from "./clusters";
+import { cluster, containerIn, cpuNode, manifestsIn, objectOf, planIn, type Container } from "./clusters";
 
 /**
  * The containers' own commands, probes and the proof, run side by side on this machine as a pod would: what the manifests say, the
- * scripts do. vLLM is the stand-in (test/fakes/vllm), nginx a server that knows a key.
+ * scripts do. nginx is real; vLLM is the stand-in (test/fakes/vllm).
  */
 const KEY = `tdm-${"k".repeat(43)}`;
 const UPSTREAM = `tdm-${"u".repeat(43)}`;
 let folder: string;
 let serving: ChildProcess;
-let gateway: Server;
+let gateway: ChildProcess;
 let container: Container;
 let ports: { port: number; servingPort: number };
 let raw: Parameters<typeof planIn>[1];
@@ -58,6 +61,45 @@ function probe(which: "startupProbe" | "readinessProbe" | "livenessProbe") {
   return run(exec.command);
 }
 
+/** Starts what ends with this process, however that ends. */
+function ending(command: readonly string[], env: NodeJS.ProcessEnv): ChildProcess {
+  const mark = { TANDEM_TEST_RUN: process.env["TANDEM_TEST_RUN"] };
+  return spawn("setpriv", ["--pdeathsig", "KILL", ...command], { env: { ...env, ...mark }, stdio: "ignore" });
+}
+
+/** The gateway's container: its command, with its ConfigMap, Secret and memory as folders. */
+function startGateway(manifests: ClusterManifests): ChildProcess {
+  const places = { "/etc/tandem-gateway": "gateway", "/etc/tandem-keys": "keys", "/run/tandem-gateway": "gateway-run" };
+  for (const name of Object.values(places)) mkdirSync(path.join(folder, name));
+  const placed = (text: string) =>
+    Object.entries(places).reduce((all, [place, name]) => all.replaceAll(place, path.join(folder, name)), text);
+  const { data } = objectOf(manifests, "ConfigMap", "demo-gateway") as unknown as { data: Record<string, string> };
+  writeFileSync(path.join(folder, "gateway/nginx.conf"), placed(data["nginx.conf"]!));
+  writeFileSync(path.join(folder, "keys/keys.conf"), gatewayKeys({ default: KEY }, UPSTREAM));
+  const [, ...argv] = containerIn(manifests, "gateway").command.map(placed);
+  // One process, which ends with this one: workers would outlive a master that is killed.
+  return ending([findNginx(), ...argv, "-g", "master_process off;"], { PATH: process.env["PATH"] });
+}
+
+/** nginx as a host gets it: its own, or the distribution's, unpacked into the tests' cache. */
+function findNginx(): string {
+  const scripts = path.resolve(__dirname, "../../bootstrap/host");
+  const parts = ["common", "unit", "packages", "cache", "nginx"].map((part) => `. "${scripts}/${part}.sh"`);
+  const step = path.join(folder, "step");
+  mkdirSync(step);
+  const env = {
+    ...process.env,
+    TANDEM_SCRIPTS_DIR: scripts,
+    TANDEM_CACHE_DIR: SHARED_CACHE,
+    TANDEM_STACK: "pod",
+    TANDEM_OWNER: "pod/gateway",
+    TANDEM_WORK: "pod",
+    ...Object.fromEntries(["STACK_DIR", "STEP_DIR", "HOST_DIR"].map((name) => [`TANDEM_${name}`, step])),
+  };
+  const command = ["set -eu", ...parts, "find_nginx unpack"].join("; ");
+  return execFileSync("sh", ["-c", command], { env, encoding: "utf8", timeout: 60_000 }).trim();
+}
+
 beforeAll(async () => {
   folder = mkdtempSync(path.join(tmpdir(), "tandem-pod-"));
   writeStandIn(folder);
@@ -76,20 +118,39 @@ beforeAll(async () => {
   const request = JSON.stringify({ source: "directory", model: path.join(folder, "model") });
   const brought = run(weights.command, "", { TANDEM_WEIGHTS: request, TANDEM_CACHE_DIR: path.join(folder, "cache") });
   expect(brought.stderr + brought.stdout).toContain("the model is at");
-  const [program = "", ...argv] = [...container.command, ...(container.args ?? [])].map(here);
-  serving = spawn(program, argv, { env: environmentOf(container), stdio: "ignore" });
-  gateway = createServer((asked, response) => {
-    const isOpen = asked.headers.authorization === `Bearer ${KEY}`;
-    response.writeHead(!isOpen ? 401 : asked.url === "/v1/models" ? 200 : 404).end();
-  }).listen(ports.port, "127.0.0.1");
-  await once(gateway, "listening");
+  serving = ending([...container.command, ...(container.args ?? [])].map(here), environmentOf(container));
+  gateway = startGateway(manifests);
 }, 60_000);
 
-afterAll(() => {
-  serving.kill("SIGKILL");
-  gateway.close();
+afterAll(async () => {
+  for (const child of [serving, gateway].filter(
+    ({ exitCode, signalCode }) => exitCode === null && signalCode === null,
+  )) {
+    // In good order: the stand-in has an engine of its own to end.
+    child.kill("SIGTERM");
+    await once(child, "exit");
+  }
   rmSync(folder, { recursive: true, force: true });
 });
+
+const proofRequest = (model: string) => ({
+  model,
+  servingPort: ports.servingPort,
+  gatewayPort: ports.port,
+  apiKey: KEY,
+  deadlineSeconds: 20,
+});
+
+async function prove(request: object): Promise<{ code: number; stdout: string; stderr: string }> {
+  const child = spawn("python3", [here("/opt/tandem/bin/prove_pod.py")], {
+    env: { ...environmentOf(container), TANDEM_FIRST_PROCESS: String(serving.pid) },
+  });
+  child.stdin.end(`${JSON.stringify(request)}\n`);
+  const outputs = Promise.all([text(child.stdout), text(child.stderr)]);
+  const [code] = (await once(child, "close")) as [number];
+  const [stdout, stderr] = await outputs;
+  return { code, stdout, stderr };
+}
 
 describe("a pod's commands, side by side", () => {
   it("come up: the start-up probe fails first and then holds, and so do the others", async () => {
@@ -100,22 +161,7 @@ describe("a pod's commands, side by side", () => {
 
   it("are proven by what they answer", async () => {
     const { plan } = planIn(facts, raw);
-    const request = {
-      model: plan!.model,
-      servingPort: ports.servingPort,
-      gatewayPort: ports.port,
-      apiKey: KEY,
-      deadlineSeconds: 20,
-    };
-    // The gateway's stand-in lives in this process: it must be free to answer.
-    const prove = spawn("python3", [here("/opt/tandem/bin/prove_pod.py")], {
-      env: { ...environmentOf(container), TANDEM_FIRST_PROCESS: String(serving.pid) },
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    prove.stdin.end(`${JSON.stringify(request)}\n`);
-    let stdout = "";
-    prove.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
-    const [code] = (await once(prove, "close")) as [number];
+    const { code, stdout } = await prove(proofRequest(plan!.model));
     expect(code).toBe(0);
     const proof = JSON.parse(stdout) as Proof;
     expect(proof.generated.tokens).toBeGreaterThan(0);
@@ -123,31 +169,29 @@ describe("a pod's commands, side by side", () => {
     expect(compareProof(plan!, proof).filter(({ status }) => status === "fail")).toEqual([]);
   });
 
-  it("are not proven where the gateway lets strangers in", async () => {
-    gateway.removeAllListeners("request");
-    gateway.on("request", (_asked, response) => response.writeHead(200).end());
-    const { plan } = planIn(facts, raw);
-    const request = {
-      model: plan!.model,
-      servingPort: ports.servingPort,
-      gatewayPort: ports.port,
-      apiKey: KEY,
-      deadlineSeconds: 20,
+  it("let nobody in without the key, and nobody past the allow-list", async () => {
+    const ask = async (route: string, key?: string) => {
+      const headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
+      return (await fetch(`http://127.0.0.1:${ports.port}${route}`, { headers })).status;
     };
-    const prove = spawn("python3", [here("/opt/tandem/bin/prove_pod.py")], {
-      env: environmentOf(container),
-      stdio: ["pipe", "ignore", "pipe"],
-    });
-    prove.stdin.end(`${JSON.stringify(request)}\n`);
-    let stderr = "";
-    prove.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
-    const [code] = (await once(prove, "close")) as [number];
+    expect(await ask("/v1/models")).toBe(401);
+    expect(await ask("/v1/models", UPSTREAM)).toBe(401);
+    expect(await ask("/v1/models", KEY)).toBe(200);
+    expect(await ask("/health")).toBe(200);
+    expect(await ask("/metrics", KEY)).toBe(200);
+    expect(await ask("/metrics")).toBe(401);
+    expect(await ask("/invocations", KEY)).toBe(404);
+  });
+
+  it("are not proven with another key", async () => {
+    const { plan } = planIn(facts, raw);
+    const { code, stderr } = await prove({ ...proofRequest(plan!.model), apiKey: `tdm-${"x".repeat(43)}` });
     expect(code).toBe(43);
-    expect(stderr).toContain("the gateway answers 200 to /v1/models with no key — expected: 401");
+    expect(stderr).toContain("the gateway answers 401 to /v1/models with the key — expected: 200");
   });
 
   it("fail their probes when vLLM is gone", async () => {
-    serving.kill("SIGKILL");
+    serving.kill("SIGTERM");
     await once(serving, "exit");
     expect(probe("readinessProbe")).toMatchObject({ status: 1, stdout: expect.stringContaining("gives no answer") });
   });
