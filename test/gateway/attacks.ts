@@ -1,8 +1,6 @@
-import { KEYS } from "./gateway-host";
-
 /**
- * Routes of vLLM 0.32.0 as its own route list shows them (`app.routes` of the API server on the CPU), beyond those that the gateway lets
- * through, and the trainer's own.
+ * Every route that stands in the source of vLLM 0.32.0 (its `entrypoints`, of which a start serves a part) beyond those that the gateway lets
+ * through, FastAPI's own, the trainer's, and what nginx or the gateway's folder might give away.
  */
 export const OTHER_ROUTES = [
   "/",
@@ -37,6 +35,33 @@ export const OTHER_ROUTES = [
   "/stop_profile",
   "/pause",
   "/resume",
+  "/abort_requests",
+  "/cohere/v2/chat",
+  "/cohere/v2/chat/render",
+  "/fault_tolerance/apply",
+  "/fault_tolerance/status",
+  "/finish_weight_update",
+  "/get_world_size",
+  "/init_weight_transfer_engine",
+  "/is_paused",
+  "/kv_event_sources",
+  "/ready",
+  "/readyz",
+  "/release_kv_cache_memory",
+  "/shutdown_weight_transfer_engine",
+  "/start_draft_weight_update",
+  "/start_weight_update",
+  "/update_weight_version",
+  "/update_weights",
+  "/v1/chat/completions/batch",
+  "/v1/chat/completions/derender",
+  "/v1/completions/derender",
+  "/v1/messages/render",
+  "/v1/responses/render",
+  "/v1/systemone",
+  "/v2/embed",
+  "/weight_checker",
+  "/weight_info",
   "/inference/v1/generate",
   "/cohere/v2/embed",
   "/v1/load_lora_adapter",
@@ -87,10 +112,13 @@ export interface Attack {
   readonly closed: readonly number[];
 }
 
-const withKey = `Authorization: Bearer ${KEYS.default}\r\n`;
+/** The header of a good key. */
+export function withKey(key: string): string {
+  return `Authorization: Bearer ${key}\r\n`;
+}
 
-function line(requestLine: string, headers = `Host: x\r\n${withKey}`, body = ""): string {
-  return `${requestLine}\r\n${headers}Connection: close\r\n\r\n${body}`;
+function line(requestLine: string, headers: string): string {
+  return `${requestLine}\r\n${headers}Connection: close\r\n\r\n`;
 }
 
 /** Paths that lead to a closed route once somebody behind the gateway decodes or tidies them up; all with a good key. */
@@ -134,93 +162,96 @@ const TRICKS = [
 
 const SMUGGLED = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
 
-/** Everything else: versions, absolute addresses, smuggling, headers. */
-export const ATTACKS: readonly Attack[] = [
-  ...TRICKS.flatMap((path) =>
-    ["GET", "POST"].map((method) => ({
-      name: `path trick: ${method} ${path}`,
-      request: line(`${method} ${path} HTTP/1.1`, `Host: x\r\n${withKey}Content-Length: 0\r\n`),
+/** Everything that is tried with a good key, or with what looks like one. */
+export function attacks(key: string): readonly Attack[] {
+  const good = withKey(key);
+  return [
+    ...TRICKS.flatMap((path) =>
+      ["GET", "POST"].map((method) => ({
+        name: `path trick: ${method} ${path}`,
+        request: line(`${method} ${path} HTTP/1.1`, `Host: x\r\n${good}Content-Length: 0\r\n`),
+        closed: [400, 404],
+      })),
+    ),
+    { name: "no key", request: line("GET /v1/models HTTP/1.1", "Host: x\r\n"), closed: [401] },
+    {
+      name: "the inner key's form as a pattern",
+      request: line("GET /v1/models HTTP/1.1", "Host: x\r\nAuthorization: Bearer .*\r\n"),
+      closed: [401],
+    },
+    {
+      name: "a key with another after it",
+      request: line("GET /v1/models HTTP/1.1", `Host: x\r\nAuthorization: Bearer ${key}x\r\n`),
+      closed: [401],
+    },
+    {
+      name: "a key in other letters",
+      request: line("GET /v1/models HTTP/1.1", `Host: x\r\nAuthorization: Bearer ${key.toLowerCase()}\r\n`),
+      closed: [401],
+    },
+    {
+      name: "a key in the query",
+      request: line(`GET /v1/models?api_key=${key} HTTP/1.1`, "Host: x\r\n"),
+      closed: [401],
+    },
+    {
+      name: "a key as basic authentication",
+      request: line("GET /v1/models HTTP/1.1", `Host: x\r\nAuthorization: Basic ${btoa(`x:${key}`)}\r\n`),
+      closed: [401],
+    },
+    { name: "HTTP/1.0 to a closed route", request: line("POST /invocations HTTP/1.0", good), closed: [404] },
+    { name: "HTTP/0.9", request: "GET /invocations\r\n\r\n", closed: [0, 400, 404] },
+    { name: "HTTP/2 by prior knowledge", request: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", closed: [400, 505] },
+    {
+      name: "an absolute address of a closed route",
+      request: line("GET http://127.0.0.1/invocations HTTP/1.1", `Host: x\r\n${good}`),
       closed: [400, 404],
-    })),
-  ),
-  { name: "no key", request: line("GET /v1/models HTTP/1.1", "Host: x\r\n"), closed: [401] },
-  {
-    name: "the inner key's form as a pattern",
-    request: line("GET /v1/models HTTP/1.1", "Host: x\r\nAuthorization: Bearer .*\r\n"),
-    closed: [401],
-  },
-  {
-    name: "a key with another after it",
-    request: line("GET /v1/models HTTP/1.1", `Host: x\r\nAuthorization: Bearer ${KEYS.default}x\r\n`),
-    closed: [401],
-  },
-  {
-    name: "a key in other letters",
-    request: line("GET /v1/models HTTP/1.1", `Host: x\r\nAuthorization: Bearer ${KEYS.default.toLowerCase()}\r\n`),
-    closed: [401],
-  },
-  {
-    name: "a key in the query",
-    request: line(`GET /v1/models?api_key=${KEYS.default} HTTP/1.1`, "Host: x\r\n"),
-    closed: [401],
-  },
-  {
-    name: "a key as basic authentication",
-    request: line("GET /v1/models HTTP/1.1", `Host: x\r\nAuthorization: Basic ${btoa(`x:${KEYS.default}`)}\r\n`),
-    closed: [401],
-  },
-  { name: "HTTP/1.0 to a closed route", request: line("POST /invocations HTTP/1.0", withKey), closed: [404] },
-  { name: "HTTP/0.9", request: "GET /invocations\r\n\r\n", closed: [0, 400, 404] },
-  { name: "HTTP/2 by prior knowledge", request: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", closed: [400, 505] },
-  {
-    name: "an absolute address of a closed route",
-    request: line("GET http://127.0.0.1/invocations HTTP/1.1"),
-    closed: [400, 404],
-  },
-  {
-    name: "an absolute address as a proxy would take it",
-    request: line("GET http://169.254.169.254/latest/meta-data/ HTTP/1.1"),
-    closed: [400, 404],
-  },
-  { name: "CONNECT", request: line("CONNECT 127.0.0.1:22 HTTP/1.1"), closed: [400, 404, 405] },
-  {
-    name: "smuggling: length and chunks",
-    request: `POST /v1/completions HTTP/1.1\r\nHost: x\r\n${withKey}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${SMUGGLED}`,
-    closed: [400],
-  },
-  {
-    name: "smuggling: two lengths",
-    request: `POST /v1/completions HTTP/1.1\r\nHost: x\r\n${withKey}Content-Length: 2\r\nContent-Length: 70\r\n\r\n{}${SMUGGLED}`,
-    closed: [400],
-  },
-  {
-    name: "smuggling: chunks spelt in another way",
-    request: `POST /v1/completions HTTP/1.1\r\nHost: x\r\n${withKey}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n${SMUGGLED}`,
-    closed: [400, 501],
-  },
-  {
-    name: "smuggling: a blank before the colon",
-    request: `POST /v1/completions HTTP/1.1\r\nHost: x\r\n${withKey}Transfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n${SMUGGLED}`,
-    closed: [400],
-  },
-  {
-    name: "a header with a bare line end",
-    request: line("GET /invocations HTTP/1.1", `Host: x\nX-Y: 1\r\n${withKey}`),
-    closed: [400, 404],
-  },
-  {
-    name: "two hosts",
-    request: line("GET /invocations HTTP/1.1", `Host: x\r\nHost: y\r\n${withKey}`),
-    closed: [400],
-  },
-  {
-    name: "headers beyond every limit",
-    request: line("GET /v1/models HTTP/1.1", `Host: x\r\n${withKey}X-Long: ${"y".repeat(100_000)}\r\n`),
-    closed: [400],
-  },
-  {
-    name: "a protocol change",
-    request: line("GET /invocations HTTP/1.1", `Host: x\r\n${withKey}Upgrade: h2c\r\n`),
-    closed: [404],
-  },
-];
+    },
+    {
+      name: "an absolute address as a proxy would take it",
+      request: line("GET http://169.254.169.254/latest/meta-data/ HTTP/1.1", `Host: x\r\n${good}`),
+      closed: [400, 404],
+    },
+    { name: "CONNECT", request: line("CONNECT 127.0.0.1:22 HTTP/1.1", `Host: x\r\n${good}`), closed: [400, 404, 405] },
+    {
+      name: "smuggling: length and chunks",
+      request: `POST /v1/completions HTTP/1.1\r\nHost: x\r\n${good}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${SMUGGLED}`,
+      closed: [400],
+    },
+    {
+      name: "smuggling: two lengths",
+      request: `POST /v1/completions HTTP/1.1\r\nHost: x\r\n${good}Content-Length: 2\r\nContent-Length: 70\r\n\r\n{}${SMUGGLED}`,
+      closed: [400],
+    },
+    {
+      name: "smuggling: chunks spelt in another way",
+      request: `POST /v1/completions HTTP/1.1\r\nHost: x\r\n${good}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n${SMUGGLED}`,
+      closed: [400, 501],
+    },
+    {
+      name: "smuggling: a blank before the colon",
+      request: `POST /v1/completions HTTP/1.1\r\nHost: x\r\n${good}Transfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n${SMUGGLED}`,
+      closed: [400],
+    },
+    {
+      name: "a header with a bare line end",
+      request: line("GET /invocations HTTP/1.1", `Host: x\nX-Y: 1\r\n${good}`),
+      closed: [400, 404],
+    },
+    {
+      name: "two hosts",
+      request: line("GET /invocations HTTP/1.1", `Host: x\r\nHost: y\r\n${good}`),
+      closed: [400],
+    },
+    {
+      name: "headers beyond every limit",
+      request: line("GET /v1/models HTTP/1.1", `Host: x\r\n${good}X-Long: ${"y".repeat(100_000)}\r\n`),
+      closed: [400],
+    },
+    {
+      name: "a protocol change",
+      request: line("GET /invocations HTTP/1.1", `Host: x\r\n${good}Upgrade: h2c\r\n`),
+      closed: [404],
+    },
+  ];
+}
