@@ -10,7 +10,7 @@ import { ownCommand, type ProcessEnd, runCommand, runTandem, signalCode } from "
 import { abandonedRuns, forgetRun, makeRun, type EphemeralRun } from "../ephemeral/run";
 import { type Phase, type Summary, writeJson, writeJunit } from "../ephemeral/summary";
 import { openTunnels } from "../ephemeral/tunnels";
-import { startWatchdog, type Watchdog } from "../ephemeral/watchdog";
+import { MARK_VARIABLE, startWatchdog, type Watchdog } from "../ephemeral/watchdog";
 import { openHome } from "../home";
 import { Interruption } from "../interruption";
 import { settingChanges, type SettingChange } from "../setting-flags";
@@ -80,6 +80,8 @@ export async function ephemeral(
   let signal: NodeJS.Signals | undefined;
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => (signal ??= name));
   const watchdog = startWatchdog(run, ownCommand());
+  // Inherited by all that is started from here on.
+  process.env[MARK_VARIABLE] = run.name;
   const context: Context = { run, options, console, interruption, watchdog, phases: [], ttlSeconds, secretFlags };
   console.say(
     `environment ${run.name}, gone at ${new Date(Date.now() + ttlSeconds * 1000).toISOString()} at the latest`,

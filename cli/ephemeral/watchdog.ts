@@ -4,6 +4,9 @@ import { join } from "node:path";
 import { startTicksOf } from "../processes";
 import type { EphemeralRun } from "./run";
 
+/** All that a run starts has this variable; its value is the run's name. */
+export const MARK_VARIABLE = "TANDEM_EPHEMERAL";
+
 /**
  * A process of its own that takes the environment away when this one dies, however it dies: the end of a pipe tells it. Lines on
  * the pipe: `child ID` for what it has to end first, `done` when there is nothing to do any more.
@@ -21,6 +24,9 @@ folder=$1 settings=$2 workspace=$3
 shift 3
 echo "the run was killed: taking its environment away"
 for child in $children; do kill -TERM "-$child" 2>/dev/null || kill -TERM "$child" 2>/dev/null; done
+# A child that began in the moment of death was not told of any more; where there is /proc its mark shows it.
+marked=$(grep -lzxF "${MARK_VARIABLE}=\${folder##*/}" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3)
+for child in $marked; do kill -TERM "$child" 2>/dev/null; done
 for try in 1 2 3 4 5 6 7 8; do
   if "$@" destroy --env "$settings" --yes; then
     rm -rf "$workspace" "$folder"
@@ -52,6 +58,7 @@ export function startWatchdog(run: EphemeralRun, command: readonly string[], aba
     detached: true,
     stdio: ["pipe", log, log],
     cwd: "/",
+    env: Object.fromEntries(Object.entries(process.env).filter(([name]) => name !== MARK_VARIABLE)),
   });
   closeSync(log);
   const { pid = 0, stdin } = child;
