@@ -166,7 +166,7 @@ describe("asking before creating", () => {
 
   it("collects everything that is wrong", async () => {
     const text = await refusal({ ami: "/aws/service/nothing", subnetIds: ["subnet-0123456789abcdef0"] });
-    expect(text.split("\n").slice(1)).toEqual([
+    expect(text.split("\n").slice(1).toSorted()).toEqual([
       expect.stringContaining("ec2.ami"),
       expect.stringContaining("ec2.subnetIds"),
     ]);
