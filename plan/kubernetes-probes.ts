@@ -62,8 +62,3 @@ export function trainingProbes({ startup, training }: Pick<Plan, "startup" | "tr
 function failures(budgetSeconds: number): number {
   return Math.max(1, Math.ceil(budgetSeconds / STARTUP_PERIOD_SECONDS));
 }
-
-/** Seconds after which the kubelet gives a container up that never starts. */
-export function startupProbeSeconds({ startup }: Pick<Plan, "startup">): number {
-  return failures(startup.timeoutSeconds) * STARTUP_PERIOD_SECONDS;
-}

@@ -171,7 +171,7 @@ describe("a pod's commands, side by side", () => {
 
   it("let nobody in without the key, and nobody past the allow-list", async () => {
     const ask = async (route: string, key?: string) => {
-      const headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
+      const headers = new Headers(key === undefined ? [] : [["authorization", `Bearer ${key}`]]);
       return (await fetch(`http://127.0.0.1:${ports.port}${route}`, { headers })).status;
     };
     expect(await ask("/v1/models")).toBe(401);
