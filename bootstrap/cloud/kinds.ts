@@ -30,8 +30,9 @@ const KINDS = {
   "security-group": { label: "security group", byHand: "delete-security-group --group-id {id}" },
   "internet-gateway": { label: "internet gateway", byHand: "delete-internet-gateway --internet-gateway-id {id}" },
   subnet: { label: "subnet", byHand: "delete-subnet --subnet-id {id}" },
-  "route-table": { label: "route table", byHand: "delete-route-table --route-table-id {id}" },
   vpc: { label: "VPC", byHand: "delete-vpc --vpc-id {id}" },
+  // A VPC takes its main table along.
+  "route-table": { label: "route table", byHand: "delete-route-table --route-table-id {id}" },
 } as const satisfies Record<string, Kind>;
 
 /** A kind that can be deleted from here. */

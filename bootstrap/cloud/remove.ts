@@ -20,6 +20,7 @@ import {
   TerminateInstancesCommand,
 } from "@aws-sdk/client-ec2";
 import { setTimeout as sleep } from "node:timers/promises";
+import { CREATED_BY, RUN_TAGS } from "../../plan/run-tags";
 import type { Clients } from "./clients";
 import { type CloudThing, isKindName, KIND_NAMES, type KindName } from "./kinds";
 import { errorCode } from "./ladder-errors";
@@ -183,14 +184,15 @@ async function terminate(ec2: EC2Client, id: string): Promise<Answer> {
 }
 
 /**
- * A VPC takes its main route table along. Where the main one is the stack's, the one that AWS made with the VPC is left: it has no
- * tags, and nothing uses it.
+ * A VPC takes its main route table along, and no other. Where the main one is the stack's, the one that AWS made with the VPC is
+ * left: it has no tags, and nothing uses it.
  */
 async function emptyAndDelete(ec2: EC2Client, VpcId: string): Promise<Answer> {
   const Filters = [{ Name: "vpc-id", Values: [VpcId] }];
   const { RouteTables = [] } = await ec2.send(new DescribeRouteTablesCommand({ Filters }));
   for (const { RouteTableId, Associations = [], Tags = [] } of RouteTables) {
-    if (Associations.length > 0 || Tags.length > 0) continue;
+    const isOurs = Tags.some(({ Key, Value }) => Key === RUN_TAGS.createdBy && Value === CREATED_BY);
+    if (Associations.length > 0 || (Tags.length > 0 && !isOurs)) continue;
     await ec2.send(new DeleteRouteTableCommand({ RouteTableId }));
   }
   await ec2.send(new DeleteVpcCommand({ VpcId }));

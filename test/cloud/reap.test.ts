@@ -12,7 +12,7 @@ import { makeSmallStack, makeStack, markOf } from "./stack-in-cloud";
 
 const REGION = "us-east-1";
 const HOUR = 3600;
-const QUICK = { timeoutSeconds: 20, pauseSeconds: 0.1 };
+const QUICK = { timeoutSeconds: 50, pauseSeconds: 0.1 };
 
 let aws: Aws;
 let ec2: EC2Client;
