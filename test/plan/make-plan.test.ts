@@ -5,10 +5,8 @@ import { CPU_HOST, H100S, planOf, planWith, refusalOf } from "./hosts";
 const QWEN = "Qwen/Qwen3-0.6B";
 
 describe("planning on GPUs", () => {
-  it("answers under a tenth of a second, and the same every time", () => {
-    const start = performance.now();
+  it("answers the same every time", () => {
     const first = planOf({ model: "meta-llama/Llama-3.1-70B", split: 0.9 }, H100S(8));
-    expect(performance.now() - start).toBeLessThan(100);
     expect(planOf({ model: "meta-llama/Llama-3.1-70B", split: 0.9 }, H100S(8))).toEqual(first);
     expect(JSON.parse(JSON.stringify(first))).toEqual(first);
   });

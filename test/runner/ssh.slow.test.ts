@@ -205,7 +205,7 @@ describeOnHosts("a host over SSH", () => {
     }
     const [cold = 0, ...warm] = times;
     console.log(`no-op call: ${Math.round(cold)} ms cold, ${Math.round(Math.min(...warm))} ms warm`);
-    expect(Math.min(...warm)).toBeLessThan(1000);
+    expect(Math.min(...warm)).toBeLessThan(cold);
     await sweepHost(target, "ssh-test");
   });
 });
