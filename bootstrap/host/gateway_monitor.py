@@ -24,6 +24,7 @@ import gateway_metrics
 FRESH_SECONDS = 1.0
 JOBS_SHOWN = 20
 EVENTS_SHOWN = 400
+EVENTS_PAGE = 100
 
 
 def preload() -> None:
@@ -151,12 +152,24 @@ class Monitor:
         listed = self.ask_json(address, f"/v1/fine_tuning/jobs?limit={JOBS_SHOWN}") or {}
         shown = []
         for job in listed.get("data", []):
-            events = self.ask_json(address, f"/v1/fine_tuning/jobs/{job['id']}/events?limit={EVENTS_SHOWN}") or {}
-            steps = [entry.get("data") or {} for entry in events.get("data", []) if entry.get("type") == "metrics"]
+            steps = [
+                entry.get("data") or {} for entry in self.events(address, job["id"]) if entry.get("type") == "metrics"
+            ]
             losses = [[step["step"], step["train_loss"]] for step in steps if "step" in step and "train_loss" in step]
             fields = ("id", "status", "created_at", "finished_at", "fine_tuned_model", "trained_tokens", "error")
             shown.append({**{name: job.get(name) for name in fields}, "losses": sorted(losses)})
         return shown
+
+    def events(self, address: str, job: str) -> list[dict[str, Any]]:
+        """The newest events of a job; the trainer hands out a hundred at a time."""
+        found: list[dict[str, Any]] = []
+        while len(found) < EVENTS_SHOWN:
+            after = f"&after={found[-1]['id']}" if found else ""
+            page = self.ask_json(address, f"/v1/fine_tuning/jobs/{job}/events?limit={EVENTS_PAGE}{after}") or {}
+            found += page.get("data", [])
+            if not page.get("has_more"):
+                break
+        return found
 
 
 def expiry(settings: dict[str, Any]) -> str | None:

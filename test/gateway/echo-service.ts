@@ -15,7 +15,7 @@ export interface Arrived {
  */
 export class EchoService {
   readonly arrived: Arrived[] = [];
-  /** Answers of a test's own, by the path without its query. */
+  /** Answers of a test's own, by the path without its query; a function gets the query. */
   readonly answers = new Map<string, unknown>();
   /** Requests whose client went away before the answer was done. */
   abandoned = 0;
@@ -44,7 +44,9 @@ export class EchoService {
           });
           return;
         }
-        const own = this.answers.get(url.split("?")[0] ?? "");
+        const made = this.answers.get(url.split("?")[0] ?? "");
+        const query = new URLSearchParams(url.split("?")[1]);
+        const own = typeof made === "function" ? (made as (query: URLSearchParams) => unknown)(query) : made;
         response.setHeader("content-type", typeof own === "string" ? "text/plain" : "application/json");
         response.end(typeof own === "string" ? own : JSON.stringify(own ?? { data: [], method, url }));
       });

@@ -67,6 +67,8 @@ describe("the status page in a real Chromium", () => {
       "ftjob-two",
       "one step trained, loaded and sampled",
       "2, planned 2",
+      // More steps than one page of events holds.
+      "140",
     ]) {
       expect(shown).toContain(part);
     }

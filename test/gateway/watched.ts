@@ -27,7 +27,17 @@ function job(id: string, status: string, steps: number) {
   };
 }
 
-const JOBS = [job("ftjob-two", "running", 12), job("ftjob-one", "succeeded", 40)];
+const JOBS = [job("ftjob-two", "running", 12), job("ftjob-one", "succeeded", 140)];
+
+/** A list as the trainer hands it out: `page` of its routes_files.py, a hundred at most. */
+function page(items: readonly { readonly id: string }[]) {
+  return (query: URLSearchParams) => {
+    const limit = Number(query.get("limit") ?? 20);
+    if (limit > 100) return { error: { message: `limit - got ${limit} - allowed: 1 to 100` } };
+    const rest = items.slice(items.findIndex(({ id }) => id === query.get("after")) + 1);
+    return { object: "list", data: rest.slice(0, limit), has_more: rest.length > limit };
+  };
+}
 
 /** A gateway before services that have something to show: two GPUs, an adapter, a finished and a running job. */
 export class Watched {
@@ -50,13 +60,14 @@ export class Watched {
         { id: "ft:Qwen/Qwen3-0.6B:ftjob-one", parent: "Qwen/Qwen3-0.6B" },
       ],
     });
-    training.answers.set("/v1/fine_tuning/jobs", { data: JOBS });
+    training.answers.set("/v1/fine_tuning/jobs", page(JOBS));
     for (const { id, steps } of JOBS) {
       const data = Array.from({ length: steps }, (_, step) => ({
+        id: `ftevent-${step}`,
         type: "metrics",
         data: { step: step + 1, train_loss: 4 * Math.exp(-step / 15) + 0.2 * Math.sin(step) },
       }));
-      training.answers.set(`/v1/fine_tuning/jobs/${id}/events`, { data: data.toReversed() });
+      training.answers.set(`/v1/fine_tuning/jobs/${id}/events`, page(data.toReversed()));
     }
   }
 
