@@ -10,7 +10,7 @@ describeOnHosts("a limited time on real machines", () => {
   let fleet: Fleet;
 
   beforeAll(async () => {
-    fleet = await startHosts(["own", "rented"], { mounts: { [SUPPLIES_ON_HOST]: deployment.supplies }, diskGiB: 4 });
+    fleet = await startHosts(["own", "rented"], { mounts: { [SUPPLIES_ON_HOST]: deployment.supplies }, diskGiB: 8 });
   });
   afterAll(async () => {
     await fleet?.close();
@@ -27,12 +27,13 @@ describeOnHosts("a limited time on real machines", () => {
       writeFileSync(path.join(rented.root, "root/user-data"), text);
       await rented.exec("sh /root/user-data");
       const timer = "systemctl is-enabled tandem-expiry.timer; systemctl is-active tandem-expiry.timer";
-      expect(await rented.exec(timer)).toBe("enabled\nactive\n");
+      const armed = () => rented.tryExec(timer).then(({ stdout }) => stdout.trim());
+      await expect.poll(armed, { timeout: 10_000 }).toBe("enabled\nactive");
       await rented.reboot();
-      expect(await rented.exec(timer)).toBe("enabled\nactive\n");
+      await expect.poll(armed, { timeout: 10_000 }).toBe("enabled\nactive");
       await expect
         .poll(() => rented.tryExec("cat /var/lib/tandem-expiry/used").then(({ stdout }) => stdout), { timeout: 40_000 })
-        .toMatch(/^[0-9a-f-]{36} \d+ \d+\n$/);
+        .toMatch(/^[0-9a-f-]{36} \d+ \d+\s*$/);
       // The hour has passed by the kernel's clock, while the machine's own says that it is yesterday.
       await rented.skewClock(-86_400);
       await rented.exec("echo 1 >/var/lib/tandem-expiry/lifetime");
@@ -77,5 +78,14 @@ describeOnHosts("a limited time on real machines", () => {
     );
     const destroyed = await deployment.tandem(["destroy", "--yes"]);
     expect(destroyed, destroyed.stderr).toMatchObject({ status: 0 });
+  });
+
+  it("an ephemeral environment on a host is reached through a tunnel, and gives the host back", async () => {
+    const own = fleet.host("own");
+    const ask = 'curl -sf "$TANDEM_BASE_URL/models" -H "Authorization: Bearer $TANDEM_API_KEY"; exit 9';
+    const run = await deployment.tandem(["ephemeral", "--ttl", "20m", "--", "sh", "-c", ask]);
+    expect(run, run.stderr).toMatchObject({ status: 9 });
+    expect(run.stdout).toContain('"object": "list"');
+    expect(await own.tryExec("test -e /var/lib/tandem")).toMatchObject({ status: 1 });
   });
 });
