@@ -70,6 +70,8 @@ export class ApiKey extends local.Command {
 
 export interface MachineLaunchArgs {
   readonly request: pulumi.Input<LaunchRequest>;
+  /** The mark of the launch. Not taken from the request, which is not known in a preview that changes the template. */
+  readonly launch: string;
   /** Why machines have to be launched; absent when all are there. */
   readonly reason?: string;
 }
@@ -82,8 +84,7 @@ export class MachineLaunch extends local.Command {
   /** Unknown in a preview that will launch. */
   readonly result: pulumi.Output<LaunchResult>;
 
-  constructor(name: string, { request, reason }: MachineLaunchArgs, opts: pulumi.CustomResourceOptions = {}) {
-    const input = pulumi.output(request);
+  constructor(name: string, { request, launch, reason }: MachineLaunchArgs, opts: pulumi.CustomResourceOptions = {}) {
     super(
       name,
       {
@@ -91,8 +92,8 @@ export class MachineLaunch extends local.Command {
         update: runnerCommand("launch"),
         // It ends the machines that the launch handed on, and no others.
         delete: runnerCommand("end-launch"),
-        stdin: input.apply((value) => JSON.stringify(value)),
-        triggers: [input.apply(({ launch }) => launch)],
+        stdin: pulumi.output(request).apply((value) => JSON.stringify(value)),
+        triggers: [launch],
         environment: { TANDEM_REPAIR: `${reason ?? "as it was"} #${randomBytes(4).toString("hex")}` },
         logging: local.Logging.Stderr,
       },

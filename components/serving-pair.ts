@@ -41,12 +41,12 @@ export class ServingPair extends pulumi.ComponentResource {
   readonly proven: pulumi.Output<ProofResult[]>;
   /** When the stack took its first host, ISO 8601. */
   readonly startedAt: pulumi.Output<string>;
-  /** The settings with the hosts that serve: machines that this run launched are known only now. */
-  readonly prepared: pulumi.Output<Prepared>;
+  /** The hosts that serve, in the order of the settings: machines that this run launched are known only now. */
+  readonly hosts: pulumi.Output<readonly PreparedHost[]>;
 
   constructor(name: string, args: ServingPairArgs, opts: pulumi.ComponentResourceOptions = {}) {
     super("tandem:index:ServingPair", name, {}, opts);
-    const { settings, cloud, machines } = args;
+    const { settings, machines } = args;
     const keys = makeApiKeys(name, settings, { parent: this });
     // A preview shows the steps on machines that there are not yet as they are planned; a run makes them on what was launched.
     const isKnown =
@@ -59,8 +59,8 @@ export class ServingPair extends pulumi.ComponentResource {
     this.apiKeys = pulumi.all(Object.fromEntries(Object.entries(keys.named).map(([who, { value }]) => [who, value])));
     this.proven = served.apply(({ proven }) => proven);
     this.startedAt = served.apply(({ startedAt }) => startedAt);
-    this.prepared = served.apply(({ hosts }) => ({ settings, hosts, cloud }));
-    this.baseUrl = this.prepared.apply((prepared) => baseUrlOf(prepared, 0));
+    this.hosts = served.apply(({ hosts }) => hosts);
+    this.baseUrl = this.hosts.apply((hosts) => baseUrlOf({ settings, hosts }, 0));
     this.registerOutputs({ baseUrl: this.baseUrl, apiKey: this.apiKey });
   }
 

@@ -30,10 +30,12 @@ async function program(
     const pair = new ServingPair(pulumi.getStack(), { ...prepared, machines });
     return stackOutputs(
       pulumi
-        .all([pair.prepared, pair.apiKey, pair.proven, pair.startedAt, pair.apiKeys])
-        .apply(([prepared, apiKey, proven, startedAt, apiKeys]) =>
-          buildOutputs({ prepared, servedModelName: pair.servedModelName, apiKey, apiKeys, proven, startedAt }),
-        ),
+        .all([pair.hosts, pair.apiKey, pair.proven, pair.startedAt, pair.apiKeys])
+        .apply(([hosts, apiKey, proven, startedAt, apiKeys]) => {
+          const { servedModelName } = pair;
+          const served = { ...prepared, hosts };
+          return buildOutputs({ prepared: served, servedModelName, apiKey, apiKeys, proven, startedAt });
+        }),
     );
   } catch (error) {
     // A mistake in the settings is the user's to mend: its text, without a stack trace.

@@ -43,7 +43,11 @@ export class Ec2Machines extends pulumi.ComponentResource implements RentedMachi
     const template = this.launchTemplate(name, { ...args, ec2, tags, network }, child);
     const launch = new MachineLaunch(
       `${name}-launch`,
-      { request: launchRequest({ settings, ec2, cloud, tags, network, template }), reason: cloud.launchReason },
+      {
+        request: launchRequest({ settings, ec2, cloud, tags, network, template }),
+        launch: cloud.launch,
+        reason: cloud.launchReason,
+      },
       // Everything of the network is there before a machine is, and goes after it.
       { parent: this, dependsOn: [network, template] },
     );

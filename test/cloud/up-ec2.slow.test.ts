@@ -58,7 +58,9 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
   it("shows ladder and cost before anything is made", async () => {
     const run = await deployment.tandem(["preview", "--json"], variables);
     expect(run, run.stderr).toMatchObject({ status: 0 });
-    expect(run.stderr).toMatch(/g6\.xlarge, on-demand; g5\.xlarge, on-demand; g6\.xlarge\s+in\s+us-east-1b, spot/);
+    expect(run.stderr).toMatch(
+      /g6\.xlarge,\s+on-demand;\s+g5\.xlarge,\s+on-demand;\s+g6\.xlarge\s+in\s+us-east-1b,\s+spot/,
+    );
     expect(run.stderr).toMatch(/cost +1\.006 US dollars an hour, 724\.32 at most/);
     const { changes } = JSON.parse(run.stdout) as { changes: { step: string; action: string }[] };
     expect(changes.map(({ step }) => step)).toEqual(expect.arrayContaining(["launch", "template", "ec2-1-serving"]));
