@@ -19,8 +19,9 @@ const ALWAYS: readonly GatewayRoute[] = [
   // vLLM answers it with 404 where the model makes none.
   { methods: ["POST"], path: "/v1/embeddings", to: "serving" },
   { methods: ["POST"], path: "/v1/responses", to: "serving" },
-  { methods: ["GET"], path: "/v1/responses/{id}", to: "serving" },
-  { methods: ["POST"], path: "/v1/responses/{id}/cancel", to: "serving" },
+  // vLLM names them so; `/v1/responses/render` is another route.
+  { methods: ["GET"], path: "/v1/responses/resp_{id}", to: "serving" },
+  { methods: ["POST"], path: "/v1/responses/resp_{id}/cancel", to: "serving" },
   // The page holds no data: it asks its reader for the key.
   { methods: ["GET"], path: "/status", to: "page", open: true },
   { methods: ["GET"], path: "/status.json", to: "monitor" },
