@@ -4,6 +4,7 @@ import type { HostTarget } from "../../bootstrap/runner/request";
 import { hostTargets, targetName } from "../../bootstrap/runner/targets";
 import { nearestName } from "../../plan/nearest";
 import type { Console } from "../console";
+import { refuseCluster } from "../cluster";
 import { findEnvironment } from "../environments";
 import { CommandError, EXIT } from "../exit";
 import { formatSeconds } from "../progress";
@@ -14,6 +15,7 @@ import type { SettingOptions } from "./options";
 /** `tandem doctor`: examines the environment's hosts side by side, changing nothing. */
 export async function doctor(wanted: string | undefined, options: SettingOptions, console: Console): Promise<Report> {
   const environment = findEnvironment(options.env);
+  refuseCluster(environment, "describe pods; tandem preview judges the cluster's nodes");
   const { settings } = resolveSettings(environment, options, console.say);
   const targets = chosenTargets(hostTargets(settings), wanted);
   const names = targets.map(targetName);

@@ -3,6 +3,7 @@ import { STEP_NAMES } from "../../bootstrap/runner/request";
 import { nearestName } from "../../plan/nearest";
 import type { HostTarget } from "../../bootstrap/runner/request";
 import type { Console } from "../console";
+import { refuseCluster } from "../cluster";
 import { chooseTarget, environmentTargets } from "../environment-hosts";
 import { findEnvironment } from "../environments";
 import { CommandError, EXIT } from "../exit";
@@ -19,6 +20,7 @@ export async function logs(
 ): Promise<Report> {
   const environment = findEnvironment(options.env);
   requireStep(wanted);
+  refuseCluster(environment, "logs -l app.kubernetes.io/name=tandem --all-containers --prefix");
   // All steps' logs are printed one below the other, which can't be followed; the service's is the one that goes on.
   const step = wanted ?? (options.follow ? "serving" : undefined);
   const show = (text: string) => {

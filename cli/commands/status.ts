@@ -4,10 +4,12 @@ import type { HostTarget, StepCheck, StepRequest } from "../../bootstrap/runner/
 import { applyStep } from "../../bootstrap/runner/step";
 import { targetName } from "../../bootstrap/runner/targets";
 import { healthOf } from "../../stacks/build-outputs";
+import type { Outputs } from "../../stacks/outputs";
 import { compareProof, type Check } from "../../plan/compare";
 import type { Plan } from "../../plan/plan";
 import type { Proof } from "../../plan/proof";
 import type { Console } from "../console";
+import { clusterChecks } from "../cluster";
 import { environmentTargets } from "../environment-hosts";
 import { findEnvironment } from "../environments";
 import { CommandError, EXIT, messageOf } from "../exit";
@@ -36,6 +38,8 @@ export async function status(
     outputsOf(options, console),
     Promise.all(targets.map((target) => askHost(target, wanted.name))),
   ]);
+  const inCluster = outputs === undefined ? undefined : await clusterChecks(environment, outputs.apiKey, console.say);
+  if (outputs !== undefined && inCluster !== undefined) return reportChecks(outputs, inCluster);
   const plans = lastPlans(environment);
   if (outputs === undefined || Object.keys(plans).length === 0) return notUp(environment.name, hosts);
   const { servedModelName } = outputs.plan;
@@ -46,9 +50,13 @@ export async function status(
   const checks = checked.flatMap(({ host, checks }) =>
     checks.map((check) => (targets.length === 1 ? check : { ...check, name: `${host.name}: ${check.name}` })),
   );
+  return reportChecks(outputs, checks);
+}
+
+function reportChecks(outputs: Outputs, checks: Check[]): Report {
   const health = healthOf(checks);
   const lines = [
-    `${servedModelName}: ${describeHealth(health, process.stdout)}`,
+    `${outputs.plan.servedModelName}: ${describeHealth(health, process.stdout)}`,
     ...renderChecks(checks, process.stdout),
   ];
   return {
