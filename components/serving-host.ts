@@ -66,8 +66,7 @@ export class ServingHost extends pulumi.ComponentResource {
     // A rented machine armed its own timer at its first boot.
     const expiry = launch === undefined ? this.expiry(name, args, child(lease)) : undefined;
     // A host that serves on its CPU is asked nothing about drivers.
-    const driver =
-      args.plan.device === "cuda" ? new NvidiaDriver(name, args, child(expiry ?? lease)) : undefined;
+    const driver = args.plan.device === "cuda" ? new NvidiaDriver(name, args, child(expiry ?? lease)) : undefined;
     const runtime = this.runtime(name, args, child(driver ?? expiry ?? lease));
     const weights = this.weights(name, args, runtime, child(runtime));
     const serving = this.serving(name, args, { driver, runtime, weights }, child(weights));
