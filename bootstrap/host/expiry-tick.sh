@@ -19,13 +19,14 @@ number() {
   echo "$value"
 }
 
-# Seconds that have passed since the timer was armed, over all boots, by the kernel's own clock.
+# Seconds that have passed since the timer was armed, over all boots, by the kernel's own clock. A boot counts from its first look
+# on: in a container the uptime is that of the machine around it.
 passed() {
   boot='' before=0 sum=0
   if [ -f "$folder/used" ]; then read -r boot before sum <"$folder/used" || :; fi
   uptime="$(cut -d. -f1 /proc/uptime)"
   now_boot="$(cat /proc/sys/kernel/random/boot_id)"
-  if [ "$boot" != "$now_boot" ]; then before=0; fi
+  if [ "$boot" != "$now_boot" ]; then before="$uptime"; fi
   sum=$((${sum:-0} + uptime - ${before:-0}))
   echo "$now_boot $uptime $sum" >"$folder/used.new" && mv -f "$folder/used.new" "$folder/used"
   echo "$sum"

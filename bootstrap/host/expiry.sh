@@ -29,10 +29,7 @@ apply() {
   # shellcheck disable=SC2154 # Read from the document.
   ttl="$doc_ttlSeconds"
   mkdir -p "$folder"
-  if [ ! -f "$folder/started" ]; then
-    echo "$(cat /proc/sys/kernel/random/boot_id) $(cut -d. -f1 /proc/uptime) 0" | write_file "$folder/used"
-    date +%s | write_file "$folder/started"
-  fi
+  if [ ! -f "$folder/started" ]; then date +%s | write_file "$folder/started"; fi
   if [ "$(cat "$folder/ttl" 2>/dev/null)" != "$ttl" ] || [ ! -f "$folder/expires" ]; then
     echo "$ttl" | write_file "$folder/lifetime"
     echo $(($(cat "$folder/started") + ttl)) | write_file "$folder/expires"
