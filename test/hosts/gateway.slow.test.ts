@@ -71,7 +71,8 @@ describeOnHosts("a gateway on the private network, from another host", () => {
         socket.write(get("/health", bearer()));
       });
       socket.setEncoding("latin1").on("data", (text: string) => (said += text));
-      socket.on("error", (error: Error) => (said += error.message));
+      // A reset or an end: either way without a word.
+      socket.on("error", () => undefined);
       socket.on("close", () => {
         resolve(said);
       });
