@@ -7,7 +7,7 @@ import { findTroubles, type Snapshot } from "../../bootstrap/kubernetes/words";
 import { reasonsOf } from "../../bootstrap/kubernetes/words-scheduling";
 import { gpuNode } from "./clusters";
 
-/** Messages as the scheduler, kubelet 1.36 and containerd 1.6 write them. */
+/** Messages in the form that scheduler, kubelet and containerd give them; not recorded yet (control-plane.slow.test.ts asks a real scheduler). */
 const pod = (change: Partial<V1Pod> = {}): V1Pod => ({
   metadata: { name: "demo-0" },
   spec: {
