@@ -178,7 +178,9 @@ async function readCloud(clients: Clients, { settings, stack, key, plan }: Quest
   }
 }
 
-function freshMark(stack: string, owner: string, createdAt: Date, ttlSeconds: number | undefined): RunMark {
+/** In whole seconds, as tags have it: what is made of it is the same when it is read back. */
+function freshMark(stack: string, owner: string, now: Date, ttlSeconds: number | undefined): RunMark {
+  const createdAt = new Date(Math.floor(now.getTime() / 1000) * 1000);
   const runId = `${stack.slice(0, 40).replace(/-+$/, "")}-${randomBytes(6).toString("hex")}`;
   const ends = ttlSeconds === undefined ? {} : { expiresAt: new Date(createdAt.getTime() + ttlSeconds * 1000) };
   return { runId, stack, owner, createdAt, ...ends };
