@@ -207,7 +207,7 @@ describe("serving that can't start", () => {
     );
     const log = /^log: (.*)$/m.exec(answer.stderr)?.[1] ?? "";
     expect(read(log)).toContain("must be divisible by tensor parallel size");
-    expect(processesWith("units/serving")).toEqual([]);
+    expect(processesWith(path.join(host.stackDir, "units/serving"))).toEqual([]);
     expect(await checkOf("serving")).toMatchObject({ holds: false, reason: "its last apply did not finish" });
   });
 
@@ -231,6 +231,6 @@ describe("serving that can't start", () => {
       code: 124,
       stderr: expect.stringContaining("vLLM was not ready after 2 s") as string,
     });
-    expect(processesWith("units/serving")).toEqual([]);
+    expect(processesWith(path.join(host.stackDir, "units/serving"))).toEqual([]);
   });
 });
