@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 shellcheck="$(sh scripts/tool.sh shellcheck)"
 {
-  find . \( -name node_modules -o -name dist -o -name .git -o -name .cache \) -prune -o -name '*.sh' -type f -print
+  find . \( -name node_modules -o -name dist -o -name '.?*' \) -prune -o -name '*.sh' -type f -print
   for file in bin/* .ci/run examples/*/*; do
     if [ -f "$file" ] && head -n 1 "$file" | grep -qE '^#!.*[/ ](ba|da)?sh( |$)'; then echo "./$file"; fi
   done
