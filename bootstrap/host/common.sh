@@ -33,6 +33,16 @@ die() {
   exit "$status"
 }
 
+# Runs one of the three verbs of the step whose script this is, with the functions of the same names.
+answer_step() {
+  case "${1:-}" in
+    check) check ;;
+    apply) apply ;;
+    undo) undo ;;
+    *) die 2 "${0##*/} — got '${1:-}' — allowed: check, apply, undo" ;;
+  esac
+}
+
 # Why a step does not hold, for `check`.
 does_not_hold() {
   printf '%s\n' "$*"

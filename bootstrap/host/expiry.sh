@@ -145,14 +145,5 @@ undo() {
   if [ ! -e "$folder/ending" ]; then rm -rf "$folder"; fi
 }
 
-main() {
-  case "${1:-}" in
-    check) check ;;
-    apply) apply ;;
-    undo) undo ;;
-    *) die 2 "expiry.sh — got '${1:-}' — allowed: check, apply, undo" ;;
-  esac
-}
-
-main "$@"
+answer_step "$@"
 exit

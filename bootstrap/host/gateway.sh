@@ -147,14 +147,5 @@ undo() {
   say "the gateway is gone"
 }
 
-main() {
-  case "${1:-}" in
-    check) check ;;
-    apply) apply ;;
-    undo) undo ;;
-    *) die 2 "gateway.sh — got '${1:-}' — allowed: check, apply, undo" ;;
-  esac
-}
-
-main "$@"
+answer_step "$@"
 exit

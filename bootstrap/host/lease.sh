@@ -66,14 +66,5 @@ undo() {
   rm -f "$lease"
 }
 
-main() {
-  case "${1:-}" in
-    check) check ;;
-    apply) apply ;;
-    undo) undo ;;
-    *) die 2 "lease.sh — got '${1:-}' — allowed: check, apply, undo" ;;
-  esac
-}
-
-main "$@"
+answer_step "$@"
 exit

@@ -64,14 +64,5 @@ undo() {
   rm -f "$TANDEM_STEP_DIR/proven" "$TANDEM_STEP_DIR/proven-training"
 }
 
-main() {
-  case "${1:-}" in
-    check) check ;;
-    apply) apply ;;
-    undo) undo ;;
-    *) die 2 "proof.sh — got '${1:-}' — allowed: check, apply, undo" ;;
-  esac
-}
-
-main "$@"
+answer_step "$@"
 exit

@@ -125,14 +125,5 @@ undo() {
   say "the runtime stays in $TANDEM_CACHE_DIR/runtimes for the next time"
 }
 
-main() {
-  case "${1:-}" in
-    check) check ;;
-    apply) apply ;;
-    undo) undo ;;
-    *) die 2 "runtime.sh — got '${1:-}' — allowed: check, apply, undo" ;;
-  esac
-}
-
-main "$@"
+answer_step "$@"
 exit

@@ -58,14 +58,5 @@ undo() {
   say "the weights stay in $TANDEM_CACHE_DIR/models for the next time"
 }
 
-main() {
-  case "${1:-}" in
-    check) check ;;
-    apply) apply ;;
-    undo) undo ;;
-    *) die 2 "weights.sh — got '${1:-}' — allowed: check, apply, undo" ;;
-  esac
-}
-
-main "$@"
+answer_step "$@"
 exit
