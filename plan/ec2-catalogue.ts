@@ -14,21 +14,26 @@ export interface InstanceType {
   readonly efa: boolean;
   /** Whether its GPUs reach each other by NVLink. */
   readonly nvlink: boolean;
-  /** On demand, Linux, us-east-1, in US dollars an hour. Approximate: see `CATALOGUE_SOURCE`. */
+  /** On demand, Linux, us-east-1, in US dollars an hour, to a tenth of a cent. It changes: see `CATALOGUE_SOURCE`. */
   readonly approximatePriceUsd: number;
 }
 
-/** Where the catalogue's facts come from; shown wherever a price is. */
+/**
+ * Where the catalogue's facts come from; shown wherever a price is. Checked row by row on 26 November 2026: GPUs, vCPUs, memory and EFA
+ * with AWS's pages "Specifications for Amazon EC2 accelerated computing instances" and "Elastic Fabric Adapter" (copies of 2026),
+ * prices with the table that Karpenter generated from AWS's price list on 9 February 2026 (pkg/providers/pricing); four of them, of
+ * g6e, p5 and p6, were read there again on 27 July 2026. Not asked: AWS itself.
+ */
 export const CATALOGUE_SOURCE = {
-  shapes: "AWS's pages of instance types for accelerated computing, and its list of types with EFA, November 2025",
-  prices: "AWS's list prices for Linux on demand in us-east-1, November 2025",
+  shapes: "AWS's specifications of accelerated computing instances and its list of types with EFA, 2026",
+  prices: "AWS's price list for Linux on demand in us-east-1, as of 9 February 2026",
   caveat:
-    "approximate: other regions cost up to half as much again, spot costs less; disks, addresses and traffic come on top",
+    "approximate: other regions cost up to two thirds more, spot costs less; disks, addresses and traffic come on top",
 } as const;
 
 type Row = readonly [size: string, gpus: number, vcpus: number, memoryGiB: number, priceUsd: number];
 
-/** Of these families, all sizes from 8xlarge on have EFA. */
+/** Of the families without NVLink, all sizes from 8xlarge on have EFA. */
 const EFA_SIZE = /\.(8|12|16|24|48)xlarge$/;
 
 function family(name: string, gpuType: string, nvlink: boolean, rows: readonly Row[]): InstanceType[] {
