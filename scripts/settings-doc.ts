@@ -31,21 +31,35 @@ function settingsPage(): string {
     const fields = settingDoc(schema) === undefined ? blockShape(schema) : undefined;
     return fields === undefined ? [] : [{ name, fields }];
   });
-  const sections = blocks.map(({ name, fields }) => `## ${name}\n\n${table(fields, `${name}.`)}`);
-  return [HEADER, table(shape, ""), ...sections].join("\n");
+  const sections = blocks.map(({ name, fields }) => `## ${name}\n\n${table(rowsWithBlocks(fields, `${name}.`))}`);
+  return [HEADER, table(rows(shape, "")), ...sections].join("\n");
 }
 
-function table(shape: Readonly<Record<string, z.ZodType>>, prefix: string): string {
-  const rows = Object.entries(shape).flatMap(([name, schema]) => {
+function table(rows: readonly string[]): string {
+  return ["| setting | what it does | allowed | without it | example |", "|---|---|---|---|---|", ...rows, ""].join(
+    "\n",
+  );
+}
+
+type Shape = Readonly<Record<string, z.ZodType>>;
+
+/** A row for each setting of a block, those of blocks within it last. */
+function rowsWithBlocks(shape: Shape, prefix: string): string[] {
+  const within = Object.entries(shape).flatMap(([name, schema]) => {
+    const fields = settingDoc(schema) === undefined ? blockShape(schema) : undefined;
+    return fields === undefined ? [] : rowsWithBlocks(fields, `${prefix}${name}.`);
+  });
+  return [...rows(shape, prefix), ...within];
+}
+
+function rows(shape: Shape, prefix: string): string[] {
+  return Object.entries(shape).flatMap(([name, schema]) => {
     const doc = settingDoc(schema);
     if (doc === undefined) return [];
     const text = doc.secret === true ? `${doc.doc} Secret.` : doc.doc;
     const cells = [`\`${prefix}${name}\``, text, doc.allowed, doc.otherwise ?? defaultOf(schema), code(doc.example)];
     return [`| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`];
   });
-  return ["| setting | what it does | allowed | without it | example |", "|---|---|---|---|---|", ...rows, ""].join(
-    "\n",
-  );
 }
 
 /** What the schema fills in; a setting that must be there has nothing. */
