@@ -1,12 +1,7 @@
-import { homedir } from "node:os";
-import * as path from "node:path";
 import { expect } from "vitest";
 import type { TestHost } from "./host";
 
-/** Where the tests that run the real vLLM keep it: the user's own cache, since it takes minutes and 6 GB to make. */
-export const SHARED_CACHE =
-  process.env["TANDEM_TEST_CACHE"] ??
-  path.join(process.env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "tandem");
+export { SHARED_CACHE } from "../fixtures/shared-cache";
 
 export const VLLM_VERSION = "0.32.0";
 

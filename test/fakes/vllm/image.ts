@@ -1,11 +1,11 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   copyFileSync,
   cpSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -23,6 +23,15 @@ import { STAND_IN_VERSION } from "./runtime";
 export function writeStandInImage(file: string): string {
   const work = mkdtempSync(`${file}.making-`);
   const root = path.join(work, "root");
+  putStandIn(root);
+  const reference = `localhost/vllm/vllm-openai:v${STAND_IN_VERSION}`;
+  pack(work, root, reference, { Entrypoint: ["vllm", "serve"] }, file);
+  rmSync(work, { recursive: true });
+  return reference;
+}
+
+/** The root folder of an image with this machine's Debian Python, `sh` and the stand-in. */
+export function putStandIn(root: string): void {
   const python = execFileSync("/usr/bin/python3", ["-c", "import sys; print('%d.%d' % sys.version_info[:2])"], {
     encoding: "utf8",
   }).trim();
@@ -31,10 +40,6 @@ export function writeStandInImage(file: string): string {
   mkdirSync(path.join(root, "etc"));
   writeFileSync(path.join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   for (const folder of ["tmp", "root", "proc", "sys", "dev"]) mkdirSync(path.join(root, folder));
-  const reference = `localhost/vllm/vllm-openai:v${STAND_IN_VERSION}`;
-  pack(work, root, reference, file);
-  rmSync(work, { recursive: true });
-  return reference;
 }
 
 function putPython(root: string, version: string): void {
@@ -48,15 +53,17 @@ function putPython(root: string, version: string): void {
   copyFileSync(`/usr/bin/python${version}`, path.join(root, `usr/bin/python${version}`));
   symlinkSync(`python${version}`, path.join(root, "usr/bin/python3"));
   copyFileSync("/bin/sh", path.join(root, "bin/sh"));
-  const binaries = execFileSync("sh", [
-    "-c",
-    'ldd /bin/sh "/usr/bin/python$0" /usr/lib/python"$0"/lib-dynload/*.so 2>/dev/null | grep -o "/[^ :]*so[^ :]*"',
-    version,
-  ]);
-  for (const binary of new Set(binaries.toString().split("\n"))) {
-    if (!existsSync(binary) || binary === "") continue;
-    mkdirSync(path.join(root, path.dirname(binary)), { recursive: true });
-    copyFileSync(binary, path.join(root, binary));
+  const modules = path.join("/", library, "lib-dynload");
+  const parts = readdirSync(modules).filter((name) => name.endsWith(".so"));
+  putLibraries(root, ["/bin/sh", `/usr/bin/python${version}`, ...parts.map((name) => path.join(modules, name))]);
+}
+
+/** The libraries of this machine that the programs of an image are linked with. */
+export function putLibraries(root: string, programs: readonly string[]): void {
+  const { stdout } = spawnSync("ldd", programs, { encoding: "utf8" });
+  for (const library of new Set(stdout.match(/(?<=\s)\/\S*\.so\S*(?= \()/g))) {
+    mkdirSync(path.join(root, path.dirname(library)), { recursive: true });
+    copyFileSync(library, path.join(root, library));
   }
 }
 
@@ -67,8 +74,8 @@ function putVllm(site: string): void {
   cpSync(path.join(__dirname, "vllm"), path.join(site, "vllm"), { recursive: true });
 }
 
-/** Docker's archive: layers and configuration by their SHA-256, and a manifest that names them. */
-function pack(work: string, root: string, reference: string, file: string): void {
+/** Docker's archive of a root folder: layers and configuration by their SHA-256, and a manifest that names them. */
+export function pack(work: string, root: string, reference: string, starts: object, file: string): void {
   const archive = path.join(work, "archive");
   mkdirSync(archive);
   const layer = path.join(work, "layer.tar");
@@ -81,7 +88,7 @@ function pack(work: string, root: string, reference: string, file: string): void
     JSON.stringify({
       architecture: process.arch === "x64" ? "amd64" : process.arch,
       os: "linux",
-      config: { Env: ["PATH=/usr/local/bin:/usr/bin:/bin"], Entrypoint: ["vllm", "serve"] },
+      config: { Env: ["PATH=/usr/local/bin:/usr/bin:/bin"], ...starts },
       rootfs: { type: "layers", diff_ids: [`sha256:${layerSum}`] },
     }),
   );
