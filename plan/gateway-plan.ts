@@ -38,6 +38,7 @@ export interface GatewayDocument {
   readonly domain?: string;
   readonly email?: string;
   readonly acmeDirectory?: string;
+  readonly acmeDirectoryCa?: string;
   /** Name or address that a certificate of our own is for. */
   readonly name: string;
   /** Whether nginx may be installed as a package, or only unpacked: a user's own machine is left as it is. */
@@ -77,6 +78,7 @@ export function gatewayDocument(
     domain: tls.domain,
     email: tls.email,
     acmeDirectory: tls.directory,
+    acmeDirectoryCa: tls.directoryCa,
     name: tls.domain ?? address,
     nginx: settings.target === "local" ? "unpack" : "package",
     stopSeconds: STOP_SECONDS,

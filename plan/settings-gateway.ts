@@ -37,10 +37,16 @@ const tlsSettings = z
       example: "ops@example.com",
     }),
     directory: setting(z.url({ protocol: /^https$/ }).optional(), {
-      doc: "The ACME authority.",
+      doc: "The ACME authority: where its directory is, e.g. your company's own.",
       allowed: "an address that starts with https://",
       otherwise: "Let's Encrypt",
-      example: "https://acme.example.com/directory",
+      example: "https://ca.example.com/acme/acme/directory",
+    }),
+    directoryCa: setting(z.string().startsWith("/").optional(), {
+      doc: "Whom the machine trusts when it asks that authority: the root certificate of the authority's own server, in PEM.",
+      allowed: "an absolute path on the machine",
+      otherwise: "the certificates that the machine trusts anyway",
+      example: "/etc/ssl/company-root.pem",
     }),
   })
   .prefault({});

@@ -1,29 +1,48 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154,SC2034 # What is read is gateway.sh's, what is set is for it.
 # Sourced by gateway.sh: the gateway's certificate, in tls.crt and tls.key of the unit's folder.
-# Reads: $folder, and of the document $doc_tls, $doc_certificate, $doc_certificateKey, $doc_domain, $doc_name, $doc_email, $doc_acmeDirectory
+# Reads: $folder, and of the document $doc_tls, $doc_certificate, $doc_certificateKey, $doc_name
 # Sets:  $tls_changed   not empty when the certificate is another one than before
+# Keeps beside it: tls.mode, tls.times (see tls_read_times), tls.name (of our own), tls.files (where it was copied from)
+# shellcheck source=gateway-acme.sh
+. "$TANDEM_SCRIPTS_DIR/gateway-acme.sh"
 
-# A certificate of our own is made anew this long before its end; it lasts 13 months.
+# A certificate of our own lasts 13 months.
 SELF_SIGNED_DAYS=397
 RENEW_SECONDS=2592000
 
 tls_certificate() {
   tls_changed='' before="$(tls_sum)"
+  read_line "$folder/tls.mode"
+  # What is known of the one before does not hold for another kind; it serves on until that is there.
+  if [ "$file_line" != "${doc_tls:-off}" ]; then rm -f "$folder/tls.name" "$folder/tls.files" "$folder/tls.times"; fi
   case "${doc_tls:-off}" in
     off) rm -f "$folder/tls.crt" "$folder/tls.key" ;;
     self-signed) tls_self_signed ;;
-    files) tls_copy "$doc_certificate" "$doc_certificateKey" ;;
-    acme) tls_acme ;;
+    files)
+      tls_copy "$doc_certificate" "$doc_certificateKey"
+      tls_warn
+      ;;
+    acme) acme_certificate ;;
     *) die 2 "gateway.tls.mode — got '$doc_tls' — allowed: off, self-signed, files, acme" ;;
   esac
+  [ "${doc_tls:-off}" = acme ] || acme_end
+  put_file "$folder/tls.mode" "${doc_tls:-off}"
   [ "$before" = "$(tls_sum)" ] || tls_changed=yes
 }
 
 tls_sum() { sha256sum "$folder/tls.crt" 2>/dev/null || :; }
 
+tls_warn() {
+  tls_read_times
+  if [ "$tls_end" -gt 0 ] && ! tls_is_before "$tls_renew"; then
+    say "the certificate $doc_certificate ends on $(date -u -d "@$tls_end" +%Y-%m-%d) — fix: put a new one there, and run tandem up"
+  fi
+}
+
 tls_self_signed() {
-  if [ "$(cat "$folder/tls.name" 2>/dev/null)" = "$doc_name" ] && openssl x509 -checkend "$RENEW_SECONDS" -noout -in "$folder/tls.crt" >/dev/null 2>&1; then return; fi
+  tls_read_times
+  if [ "$(cat "$folder/tls.name" 2>/dev/null)" = "$doc_name" ] && [ -f "$folder/tls.crt" ] && tls_is_before "$tls_renew"; then return; fi
   tls_need_openssl
   say "making a certificate for $doc_name"
   case "$doc_name" in
@@ -38,6 +57,7 @@ tls_self_signed() {
     -keyout "$folder/tls.key.new" -out "$folder/tls.crt.new" 2>/dev/null || die 38 "openssl could not make a certificate for '$doc_name'"
   mv -f "$folder/tls.key.new" "$folder/tls.key"
   mv -f "$folder/tls.crt.new" "$folder/tls.crt"
+  tls_note_times
   printf '%s' "$doc_name" | write_file "$folder/tls.name"
 }
 
@@ -59,33 +79,44 @@ tls_copy() {
   fi
   write_file "$folder/tls.crt" <"$1"
   write_file "$folder/tls.key" <"$2"
+  tls_note_times
   printf '%s\n%s\n' "$1" "$2" | write_file "$folder/tls.files"
 }
 
-# certbot answers the authority on port 80 itself, for the moment of the challenge; its timer renews, and the step's check sees it.
-tls_acme() {
-  [ "$(id -u)" -eq 0 ] || die 38 "ACME needs root, to answer on port 80 — fix: connect as root, or set gateway.tls.mode to files"
-  command -v certbot >/dev/null 2>&1 || apt_install certbot
-  lineage="tandem-$TANDEM_STACK"
-  for kind in archive live; do journal_add dir "/etc/letsencrypt/$kind/$lineage" tree; done
-  journal_add file "/etc/letsencrypt/renewal/$lineage.conf"
-  set -- certonly --non-interactive --agree-tos --standalone --keep-until-expiring --cert-name "$lineage" --domain "$doc_domain"
-  if [ -n "${doc_email:-}" ]; then set -- "$@" --email "$doc_email"; else set -- "$@" --register-unsafely-without-email; fi
-  if [ -n "${doc_acmeDirectory:-}" ]; then set -- "$@" --server "$doc_acmeDirectory"; fi
-  say "asking for a certificate for $doc_domain"
-  certbot "$@" >"$folder/certbot.log" 2>&1 ||
-    die 38 "no certificate for $doc_domain: $(grep -E 'Detail|error|Error' "$folder/certbot.log" | tail -n 1) — fix: its name must lead to this host, and port 80 be reachable"
-  tls_copy "/etc/letsencrypt/live/$lineage/fullchain.pem" "/etc/letsencrypt/live/$lineage/privkey.pem"
+# The certificate's times in seconds since 1970, as $tls_renew (another one should be had), $tls_late (it should have been) and
+# $tls_end; 0 where nothing is known. It is renewed 30 days before its end, one that lasts less than 90 days in its last third.
+tls_read_times() {
+  tls_renew=0 tls_late=0 tls_end=0
+  # shellcheck disable=SC2015 # A file that can't be read is no failure.
+  [ -f "$folder/tls.times" ] && read -r tls_renew tls_late tls_end <"$folder/tls.times" || :
 }
 
-# Whether the certificate in use is not the one that should be. Status 0 when it is due.
-tls_is_due() {
-  [ -f "$folder/tls.crt" ] || return 1
-  if [ -f "$folder/tls.files" ]; then
-    source_file="$(head -n 1 "$folder/tls.files")"
-    [ -r "$source_file" ] && ! cmp -s "$source_file" "$folder/tls.crt"
-  else
-    command -v openssl >/dev/null 2>&1 && ! openssl x509 -checkend "$((RENEW_SECONDS / 2))" -noout -in "$folder/tls.crt" >/dev/null 2>&1
+tls_note_times() {
+  rm -f "$folder/tls.times"
+  dates="$(openssl x509 -noout -startdate -enddate -in "$folder/tls.crt" 2>/dev/null)" || return 0
+  begins="$(date -d "$(printf '%s\n' "$dates" | sed -n 's/^notBefore=//p')" +%s)"
+  ends="$(date -d "$(printf '%s\n' "$dates" | sed -n 's/^notAfter=//p')" +%s)"
+  left=$(((ends - begins) / 3))
+  if [ "$left" -gt "$RENEW_SECONDS" ]; then left="$RENEW_SECONDS"; fi
+  put_file "$folder/tls.times" "$((ends - left)) $((ends - left / 2)) $ends
+"
+}
+
+# Whether it is before a moment: tls_is_before SECONDS_SINCE_1970
+tls_is_before() { [ "$(date +%s)" -lt "$1" ]; }
+
+# Why the certificate in use is not the one that should be, for people; nothing when it is.
+tls_drift() {
+  [ -f "$folder/tls.crt" ] || return 0
+  tls_read_times
+  read_line "$folder/tls.files"
+  if [ -n "$file_line" ] && [ -r "$file_line" ] && ! cmp -s "$file_line" "$folder/tls.crt"; then
+    echo "the gateway's certificate is another one than was applied; repair interrupts nothing"
+  elif [ -f "$folder/acme/renew" ] && { acme_name && [ "$(systemctl is-active "$timer.timer" 2>/dev/null)" != active ]; }; then
+    echo "the timer $timer.timer, which renews the gateway's certificate, does not run"
+  elif [ "$tls_late" -gt 0 ] && ! tls_is_before "$tls_late"; then
+    # What comes from files is the user's to renew.
+    if [ -z "$file_line" ] || [ -d "$folder/acme" ]; then echo "the gateway's certificate ends soon; repair interrupts nothing"; fi
   fi
 }
 

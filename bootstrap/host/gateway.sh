@@ -2,10 +2,11 @@
 # The gateway in front of vLLM and the trainer: nginx and a monitor beside it, as a unit of its own that runs as a user without rights.
 # Changed keys, limits and certificates are taken over by what runs; only another program is a restart.
 # Reads: TANDEM_REQUEST    { configuration, address, port, tls: off | self-signed | files | acme, certificate?, certificateKey?, domain?,
-#                          email?, acmeDirectory?, name, nginx: package | unpack, monitor: { serving, training?, plan, ... } }
+#                          email?, acmeDirectory?, acmeDirectoryCa?, name, nginx: package | unpack, monitor: { serving, training?, plan, ... } }
 #        TANDEM_STACK_DIR  the unit lives in its folder units/gateway; what it runs on lies in memory, see gateway_files.py
 #        standard input    { upstreamKey, "key <name>": key, ... }
 # Result: { unitId, port, nginxVersion, fingerprint? }   the fingerprint is the SHA-256 of the certificate
+# The verb `renew` is for the timer of gateway-acme.sh.
 # Exit status of a failed apply: 25 no nginx, 29 no Python, 31 port taken, 33 can't be stopped, 37 the gateway does not answer as it
 # must, 38 no certificate
 # shellcheck source=common.sh
@@ -38,9 +39,10 @@ check() {
   esac
   drift="$(unit_drift "$unit")"
   [ -z "$drift" ] || does_not_hold "the gateway's unit: ${drift#restart }"
-  tls_is_due && does_not_hold "the gateway's certificate ends soon or is another one than was applied; repair interrupts nothing"
-  python="$(cat "$folder/python")"
-  said="$("$python" -ESsB "$folder/gateway_run.py" probe "$folder" 2>&1)" || does_not_hold "$said"
+  due="$(tls_drift)"
+  [ -z "$due" ] || does_not_hold "$due"
+  wrong="$(gateway_drift)"
+  [ -z "$wrong" ] || does_not_hold "$wrong"
 }
 
 apply() {
@@ -56,6 +58,8 @@ apply() {
   [ "$change" = restart ] || [ -z "$tls_changed" ] || change=reload
   unit_status "$unit"
   drift="$(unit_drift "$unit")"
+  # What was changed by hand is laid out again.
+  if [ -z "$change" ] && [ "$unit_state" = running ] && [ -n "$(gateway_drift)" ]; then change=reload; fi
   # shellcheck disable=SC2154
   if [ "$unit_state" != running ] || [ "${drift#restart }" != "$drift" ] || [ ! -f "$folder/result.json" ]; then change=restart; fi
   case "$change" in
@@ -84,8 +88,46 @@ gateway_user() {
   fi
 }
 
+# What looks wrong from here, for people; nothing where all is as it was applied. Without curl by the unit's Python, which takes longer.
+gateway_drift() {
+  if ! command -v curl >/dev/null 2>&1 || [ ! -f "$folder/asked" ]; then
+    "$(cat "$folder/python")" -ESsB "$folder/gateway_run.py" probe "$folder" 2>&1 || :
+    return
+  fi
+  changed="$(sha256sum --check --quiet --strict "$folder/sums" 2>/dev/null | head -n 1)"
+  if [ -n "$changed" ]; then
+    echo "the gateway's file ${changed%%: *} was changed"
+    return
+  fi
+  said="$(curl --disable --config "$folder/asked" 2>/dev/null | tr '\n' ' ')"
+  # shellcheck disable=SC2086 # Five words: four statuses and the version that nginx runs.
+  set -- $said
+  read_line "$folder/version"
+  if [ "${5:-}" != "$file_line" ]; then
+    echo "nginx does not answer with the settings that were applied"
+    return
+  fi
+  # Others' guesses, or its own requests, may have used up a limit; without vLLM it is 503.
+  expect_status "$1" "/v1/models with a key" 200 429 503
+  expect_status "$2" "/v1/models without a key" 401 429
+  expect_status "$3" "/version without a key" 404
+  expect_status "$4" "/invocations with a key" 404
+}
+
+# expect_status GOT WHAT WANTED...
+expect_status() {
+  got="$1" asked_for="$2"
+  shift 2
+  case " $* " in
+    *" $got "*) ;;
+    *) echo "the gateway answers $got to $asked_for — expected: $1" ;;
+  esac
+}
+
 place_program() {
-  for name in unit gateway base; do mv -f "$folder/$name.json.next" "$folder/$name.json"; done
+  for name in unit gateway base; do
+    if [ -f "$folder/$name.json.next" ]; then mv -f "$folder/$name.json.next" "$folder/$name.json"; fi
+  done
   cp "$TANDEM_SCRIPTS_DIR"/gateway_*.py "$TANDEM_SCRIPTS_DIR/status.html" "$folder/"
   printf '%s' "$python" | write_file "$folder/python"
 }
@@ -105,8 +147,26 @@ start() {
 reload() {
   place_program
   say "the gateway takes over changed settings; no request is interrupted"
-  "$python" -ESsB "$folder/gateway_run.py" reload "$folder" || give_up "the gateway did not take over its settings"
-  [ -z "$drift" ] || unit_reinstall "$unit" "$python"
+  status=0
+  "$python" -ESsB "$folder/gateway_run.py" reload "$folder" || status=$?
+  case "$status" in
+    0) [ -z "$drift" ] || unit_reinstall "$unit" "$python" ;;
+    # It does not even answer: nothing is lost with it.
+    3) start ;;
+    *) give_up "the gateway did not take over its settings" ;;
+  esac
+}
+
+# By the timer, with what was applied last.
+renew() {
+  export TANDEM_REQUEST="$TANDEM_STACK_DIR/steps/gateway/request.json"
+  read_document
+  [ "${doc_tls:-off}" = acme ] || return 0
+  acme_renew || die 38 "$acme_why"
+  if ! cmp -s "$folder/tls.crt" "$run/tls.crt"; then
+    "$(cat "$folder/python")" -ESsB "$folder/gateway_run.py" reload "$folder" || die 37 "the gateway did not take over its new certificate"
+    say "the gateway has a new certificate, until $(date -u -d "@$(cut -d ' ' -f 3 "$folder/tls.times")" +%Y-%m-%d)"
+  fi
 }
 
 # Readiness is proof: keys are let in, everybody else is not.
@@ -140,6 +200,7 @@ stop() {
 undo() {
   if [ -d "$folder" ]; then
     say "stopping the gateway"
+    acme_end
     stop || die 33 "the gateway could not be stopped: $(unit_processes "$unit")"
     unit_remove "$unit"
   fi
@@ -147,5 +208,8 @@ undo() {
   say "the gateway is gone"
 }
 
-answer_step "$@"
+case "${1:-}" in
+  renew) renew ;;
+  *) answer_step "$@" ;;
+esac
 exit

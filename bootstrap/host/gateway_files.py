@@ -100,7 +100,36 @@ def publish(gateway: Gateway) -> str:
     proof = gateway.folder / "proof.json"
     if proof.exists():
         place(gateway.run / "proof.json", proof.read_bytes(), owner)
+    note_for_check(gateway, sorted(files), version)
     return version
+
+
+def note_for_check(gateway: Gateway, names: list[str], version: str) -> None:
+    """What the step's check compares with, without starting Python: hashes of all that was laid out and of what it was
+    made of, the version that nginx has to tell, and the requests, as curl reads them. The key is in no argv."""
+    paths = [gateway.run / name for name in names]
+    paths += [gateway.folder / name for name in ("gateway.json", "unit.json", "status.html")]
+    paths += sorted(gateway.folder.glob("gateway_*.py"))
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}\n" for path in paths]
+    write_private(gateway.folder / "sums", "".join(lines))
+    write_private(gateway.folder / "version", f"{version}\n")
+    write_private(gateway.folder / "asked", requests_of_check(gateway))
+
+
+def requests_of_check(gateway: Gateway) -> str:
+    """A key, no key, two routes of vLLM's that it does not guard, and the version."""
+    key = f'header = "Authorization: Bearer {next(iter(gateway.secrets["keys"].values()))}"\n'
+    scheme = "http" if gateway.document["tls"] == "off" else "https"
+    asked = [("/v1/models", key), ("/v1/models", ""), ("/version", ""), ("/invocations", key)]
+    always = 'silent\ninsecure\nmax-time = 3\nnoproxy = "*"\n'
+    requests = [
+        f'{always}url = "{scheme}://127.0.0.1:{gateway.port}{path}"\n{header}output = "/dev/null"\n'
+        'write-out = "%{http_code}\\n"\n'
+        for path, header in asked
+    ]
+    socket = gateway.run / "var" / "nginx.sock"
+    requests.append(f'{always}unix-socket = "{socket}"\nurl = "http://localhost/version"\n')
+    return "next\n".join(requests)
 
 
 def own_folder(folder: Path, mode: int) -> None:

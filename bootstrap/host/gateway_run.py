@@ -6,7 +6,7 @@ gateway_run.py prove FOLDER    shows from outside: no key 401, a key 200, what i
 gateway_run.py probe FOLDER    the same, content with 503 where vLLM is away: that is not the gateway's fault
 gateway_run.py note FOLDER     shows what was measured, on standard input, on the status page
 
-FOLDER is the unit's. Exit status of reload, prove and probe: 1 with the reason on standard error.
+FOLDER is the unit's. Exit status of reload, prove and probe: 1 with the reason on standard error, 3 when nginx is away.
 """
 
 from __future__ import annotations
@@ -123,15 +123,21 @@ def version_of(gateway: Gateway) -> str:
 
 def reload(gateway: Gateway) -> None:
     version = publish(gateway)
-    os.kill(int((gateway.run / "var" / "nginx.pid").read_text()), signal.SIGHUP)
+    try:
+        os.kill(int((gateway.run / "var" / "nginx.pid").read_text()), signal.SIGHUP)
+    except (OSError, ValueError):
+        fail("nginx does not run", 3)
     wait_for(gateway, version)
 
 
-def wait_for(gateway: Gateway, version: str) -> None:
-    deadline = time.monotonic() + RELOAD_SECONDS
-    while version_of(gateway) != version:
+def wait_for(gateway: Gateway, version: str, limit_seconds: float = RELOAD_SECONDS) -> None:
+    deadline = time.monotonic() + limit_seconds
+    while (told := version_of(gateway)) != version:
         if time.monotonic() > deadline:
-            fail(f"nginx did not take over the new settings within {RELOAD_SECONDS:g} s; its log says why")
+            fail(
+                f"nginx did not take over the new settings within {limit_seconds:g} s; its log says why",
+                1 if told else 3,
+            )
         time.sleep(0.05)
 
 
@@ -162,10 +168,10 @@ class Client:
             connection.close()
 
 
-def probe(gateway: Gateway, served: set[int]) -> None:
+def probe(gateway: Gateway, served: set[int], limit_seconds: float = RELOAD_SECONDS) -> None:
     """Every key, no key, and a route of vLLM's that it does not guard. Guesses of others may have used up the limit."""
     _, version = contents(gateway)
-    wait_for(gateway, version)
+    wait_for(gateway, version, limit_seconds)
     client = Client(gateway)
     keys = gateway.secrets["keys"]
     asked: list[tuple[str, str, str | None, set[int]]] = [
@@ -186,9 +192,9 @@ def note(gateway: Gateway, proof: bytes) -> None:
         place(gateway.run / "proof.json", proof, gateway.owner)
 
 
-def fail(text: str) -> NoReturn:
+def fail(text: str, status: int = 1) -> NoReturn:
     print(text, file=sys.stderr, flush=True)
-    raise SystemExit(1)
+    raise SystemExit(status)
 
 
 def main(verb: str, folder: Path) -> int:
@@ -202,7 +208,8 @@ def main(verb: str, folder: Path) -> int:
     elif verb == "prove":
         probe(gateway, {200})
     elif verb == "probe":
-        probe(gateway, {200, 503})
+        # A check has five seconds in all.
+        probe(gateway, {200, 429, 503}, 1)
     else:
         fail(f"gateway_run.py — got '{verb}' — allowed: run, reload, prove, probe, note")
     return 0
