@@ -19,7 +19,7 @@ const FACTORS: Readonly<Record<string, number>> = {
 
 /** A quantity as Kubernetes writes it (`500m`, `16Gi`, `1e3`) as a number; 0 for what is none. */
 export function quantity(text: string | number | undefined): number {
-  const match = /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]i?|)$/.exec(String(text ?? "0"));
+  const match = /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkKMGTPE]i?|)$/.exec(String(text ?? "0"));
   const factor = FACTORS[match?.[2] ?? "?"];
   return match === null || factor === undefined ? 0 : Number(match[1]) * factor;
 }
