@@ -1,7 +1,14 @@
 import { CLAIM, servingLaunch, type PodRequest } from "./kubernetes-containers";
 import { GPU_DEVICE_CLASS } from "./kubernetes-facts";
 import { gatewayPart, podGatewayConfiguration } from "./kubernetes-gateway";
-import { contentHash, namespaceTags, selectorLabels, stackLabels, type Manifest } from "./kubernetes-names";
+import {
+  contentHash,
+  namespaceTags,
+  NOT_AWAITED,
+  selectorLabels,
+  stackLabels,
+  type Manifest,
+} from "./kubernetes-names";
 import { networkManifests } from "./kubernetes-network";
 import { podTemplate } from "./kubernetes-pod";
 import { cacheAtDestroy } from "./lease-defaults";
@@ -131,8 +138,7 @@ function statefulSet(request: ManifestRequest, hash: string): Manifest {
       name,
       namespace: kubernetes.namespace,
       labels: stackLabels(name),
-      // The proof waits, and says why while it does: Pulumi's own wait knows no GPUs.
-      annotations: { "pulumi.com/skipAwait": "true" },
+      annotations: NOT_AWAITED,
     },
     spec: {
       replicas: kubernetes.pods,

@@ -1,4 +1,4 @@
-import { selectorLabels, stackLabels, type Manifest } from "./kubernetes-names";
+import { NOT_AWAITED, selectorLabels, stackLabels, type Manifest } from "./kubernetes-names";
 import type { Plan } from "./plan";
 import type { Settings } from "./settings";
 
@@ -26,7 +26,12 @@ function headlessService({ name, settings, plan }: NetworkRequest): Manifest {
   return {
     apiVersion: "v1",
     kind: "Service",
-    metadata: { name: `${name}-pods`, namespace: settings.kubernetes.namespace, labels: stackLabels(name) },
+    metadata: {
+      name: `${name}-pods`,
+      namespace: settings.kubernetes.namespace,
+      labels: stackLabels(name),
+      annotations: NOT_AWAITED,
+    },
     spec: {
       clusterIP: "None",
       publishNotReadyAddresses: true,
@@ -43,7 +48,12 @@ function clientService({ name, settings, plan }: NetworkRequest): Manifest {
   return {
     apiVersion: "v1",
     kind: "Service",
-    metadata: { name, namespace: settings.kubernetes.namespace, labels: { ...stackLabels(name), ...FOR_CLIENTS } },
+    metadata: {
+      name,
+      namespace: settings.kubernetes.namespace,
+      labels: { ...stackLabels(name), ...FOR_CLIENTS },
+      annotations: NOT_AWAITED,
+    },
     spec: {
       type: "ClusterIP",
       selector: selectorLabels(name),
@@ -98,7 +108,11 @@ function ingress({ name, settings }: NetworkRequest): Manifest {
       name,
       namespace,
       labels: stackLabels(name),
-      annotations: { ...STREAMING, "nginx.ingress.kubernetes.io/proxy-body-size": `${Math.max(bodyMiB, fileMiB)}m` },
+      annotations: {
+        ...NOT_AWAITED,
+        ...STREAMING,
+        "nginx.ingress.kubernetes.io/proxy-body-size": `${Math.max(bodyMiB, fileMiB)}m`,
+      },
     },
     spec: {
       ...(ingressClass !== undefined && { ingressClassName: ingressClass }),
