@@ -107,8 +107,8 @@ gateway_drift() {
     echo "nginx does not answer with the settings that were applied"
     return
   fi
-  # Others' guesses, or its own requests, may have used up a limit; without vLLM it is 503.
-  expect_status "$1" "/v1/models with a key" 200 429 503
+  # Others' guesses, or its own requests, may have used up a limit; without vLLM it is 503, and 000 when that takes its time.
+  expect_status "$1" "/v1/models with a key" 200 429 503 000
   expect_status "$2" "/v1/models without a key" 401 429
   expect_status "$3" "/version without a key" 404
   expect_status "$4" "/invocations with a key" 404

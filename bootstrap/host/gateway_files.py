@@ -121,7 +121,8 @@ def requests_of_check(gateway: Gateway) -> str:
     key = f'header = "Authorization: Bearer {next(iter(gateway.secrets["keys"].values()))}"\n'
     scheme = "http" if gateway.document["tls"] == "off" else "https"
     asked = [("/v1/models", key), ("/v1/models", ""), ("/version", ""), ("/invocations", key)]
-    always = 'silent\ninsecure\nmax-time = 3\nnoproxy = "*"\n'
+    # vLLM is let answer, and may be too busy to: who is not let in hears so at once.
+    always = 'silent\ninsecure\nmax-time = 1\nnoproxy = "*"\n'
     requests = [
         f'{always}url = "{scheme}://127.0.0.1:{gateway.port}{path}"\n{header}output = "/dev/null"\n'
         'write-out = "%{http_code}\\n"\n'

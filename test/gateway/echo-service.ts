@@ -19,6 +19,8 @@ export class EchoService {
   readonly answers = new Map<string, unknown>();
   /** Requests whose client went away before the answer was done. */
   abandoned = 0;
+  /** Takes requests and answers none. */
+  hangs = false;
   private readonly server: Server;
 
   constructor() {
@@ -26,6 +28,7 @@ export class EchoService {
       const chunks: Buffer[] = [];
       request.on("data", (chunk: Buffer) => chunks.push(chunk));
       request.on("end", () => {
+        if (this.hangs) return;
         const body = Buffer.concat(chunks);
         const { method = "", url = "", headers } = request;
         this.arrived.push({ method, url, headers, bytes: body.length });

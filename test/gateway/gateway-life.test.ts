@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { connect } from "node:tls";
 import * as path from "node:path";
@@ -28,6 +28,24 @@ describe("the gateway's step", () => {
     const again = await gateway.apply();
     expect(again.stderr).toContain("running as asked for");
     expect(JSON.parse(again.stdout)).toEqual(first);
+    expect(await holds()).toMatchObject({ holds: true });
+  });
+
+  it("sees what was changed by hand in what it runs on, and lays it out again without a restart", async () => {
+    await started();
+    const master = masterProcess();
+    for (const file of [path.join(runFolder(), "nginx.conf"), path.join(unit(), "gateway_monitor.py")]) {
+      appendFileSync(file, "# by hand\n");
+      expect(await holds()).toMatchObject({ holds: false, reason: `the gateway's file ${file} was changed` });
+      expect((await gateway.apply()).code).toBe(0);
+      expect(await holds()).toMatchObject({ holds: true });
+    }
+    expect(masterProcess()).toBe(master);
+  });
+
+  it("holds while vLLM hangs, which is not its fault", async () => {
+    await started();
+    gateway.serving.hangs = true;
     expect(await holds()).toMatchObject({ holds: true });
   });
 
@@ -128,6 +146,14 @@ describe("TLS", () => {
     }
     await expect(handshake({ maxVersion: "TLSv1.2", ciphers: "AES128-SHA@SECLEVEL=0" })).rejects.toThrow();
     expect(JSON.parse((await gateway.apply()).stdout)).toMatchObject({ fingerprint });
+    // As if its end were near.
+    const end = Number(read(path.join(unit(), "tls.times")).split(" ")[2]);
+    expect(end * 1000 - Date.now()).toBeGreaterThan(395 * 86_400_000);
+    writeFileSync(path.join(unit(), "tls.times"), `1 2 ${end}\n`);
+    expect(await holds()).toMatchObject({ holds: false, reason: expect.stringContaining("ends soon") });
+    const renewed = JSON.parse((await gateway.apply()).stdout) as { fingerprint: string };
+    expect(renewed.fingerprint).not.toBe(fingerprint);
+    expect(await holds()).toMatchObject({ holds: true });
   });
 
   it("takes a certificate from files, follows it when it is renewed, and refuses a wrong pair", async () => {
@@ -146,6 +172,9 @@ describe("TLS", () => {
     const { stdout } = await gateway.start({ gateway: { tls: { mode: "files", certificate, key } } });
     const { fingerprint } = JSON.parse(stdout) as { fingerprint: string };
     expect((await handshake({})).fingerprint).toBe(fingerprint);
+    // It lasts two days: the last third is for renewing it.
+    const [renew = 0, late = 0, end = 0] = read(path.join(unit(), "tls.times")).split(" ").map(Number);
+    expect([end - renew, end - late]).toEqual([16 * 3600, 8 * 3600]);
     for (const [index, source] of files("renewed").entries())
       writeFileSync(files("used")[index]!, readFileSync(source));
     expect(await holds()).toMatchObject({ holds: false, reason: expect.stringContaining("certificate") });
@@ -155,6 +184,10 @@ describe("TLS", () => {
     make("used");
     writeFileSync(certificate, readFileSync(files("renewed")[0]));
     expect(await gateway.apply()).toMatchObject({ code: 38, stderr: expect.stringContaining("don't belong together") });
+    // A certificate of its own has nothing of the files.
+    const own = await gateway.apply(KEYS, { ...gateway.document, tls: "self-signed" });
+    expect(JSON.parse(own.stdout)).not.toMatchObject({ fingerprint: renewed.fingerprint });
+    expect(await holds()).toMatchObject({ holds: true });
   });
 
   /** What the gateway shows of itself to one who trusts anybody, and what it answers without a key. */
