@@ -1,3 +1,5 @@
+import { ownerOf } from "../bootstrap/cloud/ownership";
+import type { Settings } from "../plan/settings";
 import { loadSettings } from "../stacks/config";
 import type { Environment } from "./environments";
 import { SettingsFile } from "./settings-file";
@@ -8,11 +10,20 @@ export function regionsOf(environment: Environment): string[] {
   return [...new Set([...configured(environment), ...rememberedRegions(environment)])];
 }
 
+/** Whose the environment's things are, by their tags: no command touches what is somebody else's under the same name. */
+export function cloudOwnerOf(environment: Environment): string {
+  return ownerOf(settingsOf(environment)?.ec2);
+}
+
 function configured(environment: Environment): string[] {
+  const settings = settingsOf(environment);
+  return settings?.target === "ec2" && settings.ec2 !== undefined ? [settings.ec2.region] : [];
+}
+
+function settingsOf(environment: Environment): Settings | undefined {
   try {
-    const { target, ec2 } = loadSettings(SettingsFile.read(environment.source.path).config());
-    return target === "ec2" && ec2 !== undefined ? [ec2.region] : [];
+    return loadSettings(SettingsFile.read(environment.source.path).config());
   } catch {
-    return []; // Settings that can't be read name no region.
+    return undefined; // Settings that can't be read name no region, and nobody.
   }
 }

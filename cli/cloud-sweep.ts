@@ -1,5 +1,5 @@
 import type { CloudThing } from "../bootstrap/cloud/kinds";
-import { regionsOf } from "./cloud-regions";
+import { cloudOwnerOf, regionsOf } from "./cloud-regions";
 import { CommandError } from "./exit";
 import type { Session } from "./session";
 
@@ -18,8 +18,9 @@ export async function sweepCloudOf({ environment, console, interruption }: Sessi
   const onRemoval = ({ thing, outcome, reason }: { thing: CloudThing; outcome: string; reason?: string }) =>
     console.say(`${describeThing(thing)}: ${outcome}${reason === undefined ? "" : `, ${reason}`}`);
   try {
-    await interruption.guard(sweepCloud(regions, environment.name, { onRemoval }));
-    await interruption.guard(proveGone(regions, environment.name));
+    const stack = { name: environment.name, owner: cloudOwnerOf(environment) };
+    await interruption.guard(sweepCloud(regions, stack, { onRemoval }));
+    await interruption.guard(proveGone(regions, stack));
   } catch (error) {
     if (error instanceof CommandError) throw error;
     const message = error instanceof Error ? error.message : String(error);

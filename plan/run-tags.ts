@@ -52,10 +52,15 @@ export function runTags(mark: RunMark): Readonly<Record<string, string>> {
     [RUN_TAGS.createdBy]: CREATED_BY,
     [RUN_TAGS.runId]: mark.runId,
     [RUN_TAGS.stack]: mark.stack,
-    [RUN_TAGS.owner]: mark.owner.replace(NOT_IN_A_TAG, "_").slice(0, TAG_VALUE_LIMIT),
+    [RUN_TAGS.owner]: ownerTag(mark.owner),
     [RUN_TAGS.createdAt]: formatTime(createdAt),
     ...(expiresAt === undefined ? {} : { [RUN_TAGS.expiresAt]: formatTime(expiresAt) }),
   };
+}
+
+/** An owner as tags have it. */
+export function ownerTag(owner: string): string {
+  return owner.replace(NOT_IN_A_TAG, "_").slice(0, TAG_VALUE_LIMIT);
 }
 
 /** RFC 3339 in UTC, whole seconds: `2026-11-25T22:40:00Z`. */

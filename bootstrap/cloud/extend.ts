@@ -3,6 +3,7 @@ import { formatTime, judgeExpiry, readRunTags, RUN_TAGS } from "../../plan/run-t
 import { withClients } from "./clients";
 import { watchCloudClock } from "./cloud-clock";
 import { findThings } from "./inventory";
+import { type OwnedStack, whyNotOwn } from "./ownership";
 
 /** EC2 tags this many things with one call. */
 const MOST_AT_ONCE = 500;
@@ -18,10 +19,16 @@ export interface Extension {
  * @returns undefined when the stack has nothing there that ends
  * @throws Error when it is over already: whoever reaps may be deleting it
  */
-export async function extendTags(region: string, stack: string, ttlSeconds: number): Promise<Extension | undefined> {
+export async function extendTags(
+  region: string,
+  stack: OwnedStack,
+  ttlSeconds: number,
+): Promise<Extension | undefined> {
   return withClients(region, async (clients) => {
     const now = watchCloudClock(clients.ec2);
-    const things = (await findThings(clients, stack)).filter(({ id }) => !id.startsWith("arn:"));
+    const things = (await findThings(clients, stack.name)).filter(
+      (thing) => !thing.id.startsWith("arn:") && whyNotOwn(thing, stack) === undefined,
+    );
     const marks = things.flatMap(({ tags }) => {
       const reading = readRunTags(tags);
       return reading.kind === "ours" && reading.mark.expiresAt !== undefined ? [reading.mark] : [];
@@ -30,7 +37,7 @@ export async function extendTags(region: string, stack: string, ttlSeconds: numb
     const ends = marks.flatMap(({ expiresAt }) => expiresAt?.getTime() ?? []);
     if (marks.some((mark) => judgeExpiry(mark, now()).kind === "expired")) {
       const end = formatTime(new Date(Math.min(...ends)));
-      throw new Error(`the stack ${stack} is over since ${end}: it can't be extended — fix: start it again`);
+      throw new Error(`the stack ${stack.name} is over since ${end}: it can't be extended — fix: start it again`);
     }
     const expiresAt = new Date(Math.max(now().getTime() + ttlSeconds * 1000, ...ends));
     const Tags = [{ Key: RUN_TAGS.expiresAt, Value: formatTime(expiresAt) }];

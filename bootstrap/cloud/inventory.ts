@@ -2,6 +2,7 @@ import {
   DescribeFleetsCommand,
   DescribePlacementGroupsCommand,
   type EC2Client,
+  type Instance,
   paginateDescribeInstances,
   paginateDescribeSpotInstanceRequests,
   paginateDescribeTags,
@@ -93,7 +94,10 @@ async function taggedElsewhere({ region, ec2 }: Clients, stack: string | undefin
   return things;
 }
 
-type State = Pick<CloudThing, "state" | "launchedAt" | "name">;
+/** Tags that nobody else can write. */
+const WRITTEN_BY_EC2 = ["aws:ec2:fleet-id", "aws:ec2launchtemplate:id"];
+
+type State = Pick<CloudThing, "state" | "launchedAt" | "name" | "isFromTemplate">;
 
 /** What is over keeps its tags for a while, so the kinds that have a state are asked for it. */
 async function statesOf(ec2: EC2Client, things: readonly CloudThing[]): Promise<Map<string, State>> {
@@ -113,11 +117,22 @@ async function instanceStates(ec2: EC2Client, ids: readonly string[]): Promise<[
   const states = new Map<string, State>();
   const pages = paginateDescribeInstances({ client: ec2 }, { Filters: [{ Name: "instance-id", Values: [...ids] }] });
   for await (const { Reservations = [] } of pages) {
-    for (const { InstanceId, State, LaunchTime } of Reservations.flatMap(({ Instances = [] }) => Instances)) {
-      states.set(InstanceId ?? "", { state: State?.Name, launchedAt: LaunchTime });
+    for (const instance of Reservations.flatMap(({ Instances = [] }) => Instances)) {
+      const isFromTemplate = instance.Tags?.some(({ Key = "" }) => WRITTEN_BY_EC2.includes(Key)) === true;
+      const { InstanceId = "", State, LaunchTime } = instance;
+      states.set(InstanceId, { state: State?.Name, launchedAt: LaunchTime, isFromTemplate });
+      if (!isFromTemplate) for (const id of partsOf(instance)) states.set(id, { isFromTemplate });
     }
   }
   return [...states];
+}
+
+/** Volumes and interfaces that go with an instance. */
+function partsOf({ BlockDeviceMappings = [], NetworkInterfaces = [] }: Instance): string[] {
+  return [
+    ...BlockDeviceMappings.flatMap(({ Ebs }) => Ebs?.VolumeId ?? []),
+    ...NetworkInterfaces.flatMap(({ NetworkInterfaceId }) => NetworkInterfaceId ?? []),
+  ];
 }
 
 async function requestStates(ec2: EC2Client, ids: readonly string[]): Promise<[string, State][]> {

@@ -59,6 +59,8 @@ export interface CloudThing {
   readonly state?: string;
   /** When the cloud says that an instance was launched. */
   readonly launchedAt?: Date;
+  /** Whether EC2's own tags on an instance say that a fleet or a launch template made it; of its parts as well. */
+  readonly isFromTemplate?: boolean;
 }
 
 /** `instance i-0123 in us-east-1 (running)`. */

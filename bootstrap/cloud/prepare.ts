@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { hostname, userInfo } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findInstanceType, instanceFacts } from "../../plan/ec2-catalogue";
 import { ec2Of, type Ec2Settings, type Rung } from "../../plan/ec2-ladder";
@@ -18,6 +17,7 @@ import { digestOf, machineNames, type LaunchedMachine } from "./launch-request";
 import { instanceIsGone } from "./machine-gone";
 import { livingMachines, MACHINE_TAGS, type Machine } from "./machines";
 import { readingProblems, readSubnets, readZones, type Subnet } from "./network-reads";
+import { ownerOf } from "./ownership";
 import { preflight, readAccount } from "./preflight";
 import { findSshKey, type SshKey } from "./ssh-key";
 import { machineTarget, plannedTarget, type WayIn } from "./targets";
@@ -148,8 +148,7 @@ async function readCloud(clients: Clients, { settings, stack, key, plan }: Quest
   try {
     await readAccount(clients);
     const living = await livingMachines(clients, stack);
-    const owner = ec2.owner ?? `${userInfo().username}@${hostname()}`;
-    const fresh: RunMark = freshMark(stack, owner, now(), plan.plan.cost.ttlSeconds);
+    const fresh: RunMark = freshMark(stack, ownerOf(ec2), now(), plan.plan.cost.ttlSeconds);
     refuseOthers(living, fresh);
     const { launch, mine } = judgeMachines(living, plan.rungs, ec2, key);
     const launchReason = whyLaunch(mine, ec2.machines);

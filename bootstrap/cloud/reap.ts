@@ -2,6 +2,7 @@ import { judgeExpiry, readRunTags } from "../../plan/run-tags";
 import { withClients } from "./clients";
 import { watchCloudClock } from "./cloud-clock";
 import { findThings } from "./inventory";
+import { COPIED, hasCopiedTags } from "./ownership";
 import { type CloudThing, describeThing, removalByHand } from "./kinds";
 import { type Removal, removeThings, type RemoveOptions } from "./remove";
 
@@ -86,15 +87,16 @@ interface Judgement {
 }
 
 /**
- * Sorts things by what their tags say. The instances of a run decide for all of it: where the cloud's own launch time shows that the
- * clock that wrote the tags was ahead, everything of that run ends as early.
+ * Sorts things by what their tags say. Where the cloud's own launch time shows that the clock that wrote the tags was ahead, an
+ * instance ends as early, and everything else of its run with the last of them: an instance that only says it is of a run can't end
+ * the others.
  */
 function judge(things: readonly CloudThing[], now: Date, olderThanSeconds: number): Judgement {
   const launches = new Map<string, Date>();
   for (const { tags, launchedAt } of things) {
     const runId = tags["tandem:run-id"];
     const known = runId === undefined ? undefined : launches.get(runId);
-    if (runId === undefined || launchedAt === undefined || (known !== undefined && known < launchedAt)) continue;
+    if (runId === undefined || launchedAt === undefined || (known !== undefined && known > launchedAt)) continue;
     launches.set(runId, launchedAt);
   }
   const due: Judgement["due"] = [];
@@ -105,8 +107,10 @@ function judge(things: readonly CloudThing[], now: Date, olderThanSeconds: numbe
     if (reading.kind === "damaged") unclear.push({ thing, reason: reading.reason });
     if (reading.kind !== "ours") continue;
     const { runId, owner } = reading.mark;
-    const expiry = judgeExpiry(reading.mark, now, launches.get(runId));
-    if (expiry.kind === "expired" && expiry.secondsAgo >= olderThanSeconds) {
+    const expiry = judgeExpiry(reading.mark, now, thing.launchedAt ?? launches.get(runId));
+    const isDue = expiry.kind === "expired" && expiry.secondsAgo >= olderThanSeconds;
+    if (isDue && hasCopiedTags(thing)) unclear.push({ thing, reason: COPIED });
+    else if (isDue) {
       due.push({ thing, since: `run ${runId} of ${owner} is over since ${spell(expiry.secondsAgo)}` });
     } else live++;
   }

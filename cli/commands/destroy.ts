@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { forgetSshKey } from "../../bootstrap/cloud/ssh-key";
 import { ABANDON_VARIABLE, KEEP_CACHE_VARIABLE, SWEPT_VARIABLE, sweepHost } from "../../bootstrap/runner/host";
 import { readChecks } from "../../bootstrap/runner/read-host";
 import type { HostTarget } from "../../bootstrap/runner/request";
@@ -43,6 +44,8 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
     const hadStack = options.forget ? forget(session) : await destroyStack(session, targets);
     await sweepHosts(session, targets);
     await sweepCloudOf(session);
+    // No machine is left that it opens; whoever takes the name again gets another one.
+    forgetSshKey(environment.name);
     const hadNamespace = await interruption.guard(sweepCluster(environment, console.say));
     forgetPlans(environment);
     forgetHosts(environment);

@@ -1,7 +1,7 @@
 import { extendOnHost } from "../../bootstrap/runner/extend";
 import { targetName } from "../../bootstrap/runner/targets";
 import { durationSeconds } from "../../plan/time";
-import { regionsOf } from "../cloud-regions";
+import { cloudOwnerOf, regionsOf } from "../cloud-regions";
 import type { Console } from "../console";
 import { environmentTargets } from "../environment-hosts";
 import { findEnvironment } from "../environments";
@@ -25,10 +25,11 @@ export async function extend(options: CommonOptions & { readonly ttl: string }, 
   const ends: { where: string; expiresAt: string }[] = [];
   try {
     const regions = regionsOf(environment);
+    const owner = cloudOwnerOf(environment);
     if (regions.length > 0) {
       const { extendTags } = await import("../../bootstrap/cloud/extend.js");
       for (const region of regions) {
-        const extension = await extendTags(region, environment.name, ttlSeconds);
+        const extension = await extendTags(region, { name: environment.name, owner }, ttlSeconds);
         if (extension !== undefined)
           ends.push({ where: `tags in ${region}`, expiresAt: extension.expiresAt.toISOString() });
       }

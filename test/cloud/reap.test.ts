@@ -1,4 +1,10 @@
-import { DeleteTagsCommand, DescribeTagsCommand, EC2Client } from "@aws-sdk/client-ec2";
+import {
+  CreateTagsCommand,
+  DeleteTagsCommand,
+  DescribeTagsCommand,
+  EC2Client,
+  TerminateInstancesCommand,
+} from "@aws-sdk/client-ec2";
 import { DeleteParameterCommand, PutParameterCommand, SSMClient } from "@aws-sdk/client-ssm";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { withClients } from "../../bootstrap/cloud/clients";
@@ -8,7 +14,7 @@ import { reap, type ReapResult } from "../../bootstrap/cloud/reap";
 import { findSurvivors, proveGone, sweepCloud } from "../../bootstrap/cloud/survivors";
 import { runTags, tagList } from "../../plan/run-tags";
 import { type Aws, startAws } from "../fixtures/aws/aws";
-import { makeSmallStack, makeStack, markOf } from "./stack-in-cloud";
+import { makeSmallStack, makeStack, markOf, runInstanceAs } from "./stack-in-cloud";
 
 const REGION = "us-east-1";
 const HOUR = 3600;
@@ -41,6 +47,9 @@ async function reapNow(more: object = {}): Promise<ReapResult & { lines: string[
   return { ...result, lines };
 }
 
+/** Whose `markOf` makes all stacks here. */
+const own = (name: string) => ({ name, owner: "ada@laptop" });
+
 async function idsOf(wanted: string): Promise<string[]> {
   return (await findSurvivors([REGION], wanted)).map(({ id }) => id).toSorted();
 }
@@ -68,7 +77,7 @@ describe("reap", () => {
     expect(live).toBe(endless.size + 2);
     expect(await idsOf(`${stack}-endless`)).toHaveLength(endless.size + 2);
     expect(await theirs()).toEqual(expect.arrayContaining([...others.values()].toSorted()));
-    await sweepCloud([REGION], `${stack}-endless`, QUICK);
+    await sweepCloud([REGION], own(`${stack}-endless`), QUICK);
   });
 
   it("leaves a live run, and one that is over for less than it was told", async () => {
@@ -101,7 +110,7 @@ describe("reap", () => {
     expect(unclear.map((thing) => thing.id)).toEqual([id]);
     expect(lines).toContainEqual(`volume ${id} in us-east-1: left alone, no tag tandem:created-at`);
     expect(await idsOf(stack)).toEqual([id]);
-    await sweepCloud([REGION], stack, QUICK);
+    await sweepCloud([REGION], own(stack), QUICK);
   });
 
   it("ends a run whose client's clock was a day ahead when its length has passed since the launch", async () => {
@@ -115,6 +124,40 @@ describe("reap", () => {
     await aws.clock(HOUR + 300);
     expect((await reapNow()).left).toEqual([]);
     expect(await idsOf(stack)).toEqual([]);
+  });
+
+  it("does not end a living run by the launch time of a machine that only says that it is of that run", async () => {
+    const mark = markOf(stack, {
+      createdAt: new Date(Date.now() - 1_000),
+      expiresAt: new Date(Date.now() + 3_600_000),
+    });
+    await aws.clock(-2 * HOUR);
+    const old = await makeSmallStack(ec2, runTags(markOf(`${stack}-old`, { expiresAt: undefined })));
+    await aws.clock(0);
+    await makeSmallStack(ec2, runTags(mark));
+    const Tags = [{ Key: "tandem:run-id", Value: mark.runId }];
+    await ec2.send(new CreateTagsCommand({ Resources: [old.get("instance") ?? ""], Tags }));
+    expect((await reapNow()).removed).toEqual([]);
+    await aws.clock(2 * HOUR);
+    expect((await reapNow()).left).toEqual([]);
+    expect(await idsOf(stack)).toEqual([]);
+    expect(await idsOf(`${stack}-old`)).toContain(old.get("instance"));
+    await aws.clock(0);
+    await sweepCloud([REGION], own(`${stack}-old`), QUICK);
+  });
+
+  it("leaves alone a machine whose tags were copied, since EC2 does not say that a template made it", async () => {
+    const copy = await runInstanceAs(ec2, runTags(markOf(stack)));
+    await aws.clock(2 * HOUR);
+    const { unclear, lines } = await reapNow();
+    expect(unclear.map(({ type }) => type).toSorted()).toEqual(["instance", "network-interface", "volume"]);
+    expect(lines).toContainEqual(
+      `instance ${copy} in us-east-1 (running): left alone, Tandem did not launch it, so its tags were copied`,
+    );
+    await sweepCloud([REGION], own(stack), QUICK);
+    await expect(proveGone([REGION], own(stack), QUICK)).rejects.toThrow(/left alone, [\s\S]*copied\n {2}fix: remove/);
+    expect(await idsOf(stack)).toContain(copy);
+    await ec2.send(new TerminateInstancesCommand({ InstanceIds: [copy] }));
   });
 
   it("may run twice at once: what one deletes is gone for the other, and both end well", async () => {
@@ -158,21 +201,38 @@ describe("reap", () => {
 describe("after destroy", () => {
   it("a survivor is an error that names it and the command that removes it", async () => {
     const made = await makeSmallStack(ec2, runTags(markOf(stack)));
-    const error: unknown = await proveGone([REGION], stack, QUICK).catch((reason: unknown) => reason);
+    const error: unknown = await proveGone([REGION], own(stack), QUICK).catch((reason: unknown) => reason);
     expect(String(error)).toContain(`${made.size + 2} things survive of the stack ${stack}:`);
     expect(String(error)).toContain(
       `instance ${made.get("instance") ?? ""} in us-east-1 (running) — fix: aws ec2 terminate-instances --instance-ids ${made.get("instance") ?? ""} --region us-east-1`,
     );
-    const removals = await sweepCloud([REGION], stack, QUICK);
+    const removals = await sweepCloud([REGION], own(stack), QUICK);
     expect(removals.filter(({ outcome }) => outcome === "left")).toEqual([]);
-    await proveGone([REGION], stack, QUICK);
+    await proveGone([REGION], own(stack), QUICK);
+  });
+
+  it("touches nothing that another owner has under the same name, and says whose it is", async () => {
+    const theirs = await makeSmallStack(ec2, runTags(markOf(stack, { owner: "bob@desk" })));
+    const mine = await makeSmallStack(ec2, runTags(markOf(stack)));
+    await sweepCloud([REGION], own(stack), QUICK);
+    const error: unknown = await proveGone([REGION], own(stack), QUICK).catch((reason: unknown) => reason);
+    expect(String(error)).toContain(
+      `instance ${theirs.get("instance") ?? ""} in us-east-1 (running): it belongs to bob@desk, not to ada@laptop`,
+    );
+    expect(String(error)).toContain("fix: if that is you as well, set `ec2.owner` to bob@desk");
+    const left = await idsOf(stack);
+    expect(left).toEqual(expect.arrayContaining([...theirs.values()]));
+    expect(left).not.toContain(mine.get("instance"));
+    expect(await extendTags(REGION, own(stack), HOUR)).toBeUndefined();
+    await sweepCloud([REGION], { name: stack, owner: "bob@desk" }, QUICK);
+    await proveGone([REGION], own(stack), QUICK);
   });
 
   it("a survivor of another service is found too", async () => {
     const ssm = new SSMClient({});
     const Tags = tagList(runTags(markOf(stack)));
     await ssm.send(new PutParameterCommand({ Name: `/${stack}`, Value: "x", Type: "String", Tags }));
-    await expect(proveGone([REGION], stack, QUICK)).rejects.toThrow(
+    await expect(proveGone([REGION], own(stack), QUICK)).rejects.toThrow(
       /one thing survives.*\n {2}ssm:parameter arn:aws:ssm/,
     );
     await ssm.send(new DeleteParameterCommand({ Name: `/${stack}` }));
@@ -181,7 +241,7 @@ describe("after destroy", () => {
 
   it("nobody can say that nothing is left while the API is down", async () => {
     await aws.faults([{ action: "*", down: true }]);
-    await expect(proveGone([REGION], stack, QUICK)).rejects.toThrow(
+    await expect(proveGone([REGION], own(stack), QUICK)).rejects.toThrow(
       /nobody knows whether something of the stack .* the cloud could not be asked.*fix: run it again/,
     );
   });
@@ -191,7 +251,7 @@ describe("extend", () => {
   it("moves the end of everything, by tags alone, and never brings it nearer", async () => {
     await makeSmallStack(ec2, runTags(markOf(stack)));
     const before = (await aws.calls()).length;
-    const extension = await extendTags(REGION, stack, 3 * HOUR);
+    const extension = await extendTags(REGION, own(stack), 3 * HOUR);
     const changes = (await aws.calls()).slice(before).filter(({ action }) => !/^(Describe|GetResources)/.test(action));
     expect(changes.map(({ action }) => action)).toEqual(["CreateTags"]);
     const ends = await withClients(REGION, (clients) => findThings(clients, stack));
@@ -200,11 +260,11 @@ describe("extend", () => {
     );
     await aws.clock(2 * HOUR);
     expect((await reapNow()).removed).toEqual([]);
-    expect((await extendTags(REGION, stack, 60))?.expiresAt).toEqual(extension?.expiresAt);
+    expect((await extendTags(REGION, own(stack), 60))?.expiresAt).toEqual(extension?.expiresAt);
     await aws.clock(4 * HOUR);
-    await expect(extendTags(REGION, stack, HOUR)).rejects.toThrow(/is over since .*: it can't be extended/);
+    await expect(extendTags(REGION, own(stack), HOUR)).rejects.toThrow(/is over since .*: it can't be extended/);
     expect((await reapNow()).left).toEqual([]);
-    expect(await extendTags(REGION, stack, HOUR)).toBeUndefined();
+    expect(await extendTags(REGION, own(stack), HOUR)).toBeUndefined();
   });
 });
 

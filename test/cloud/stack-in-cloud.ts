@@ -135,7 +135,21 @@ async function makeVolume(ec2: EC2Client, tags: Tags): Promise<string> {
   return VolumeId ?? "";
 }
 
+/** As the launch step's, a machine from a template; that one is nobody's. */
 async function runInstance(ec2: EC2Client, tags: Tags, place: object): Promise<string> {
+  const LaunchTemplate = { LaunchTemplateId: await strangersTemplate(ec2) };
+  return runInstanceAs(ec2, tags, { ...place, LaunchTemplate });
+}
+
+async function strangersTemplate(ec2: EC2Client): Promise<string> {
+  const LaunchTemplateName = `template-${Math.random().toString(36).slice(2)}`;
+  const LaunchTemplateData = { ImageId: IMAGE };
+  const made = await ec2.send(new CreateLaunchTemplateCommand({ LaunchTemplateName, LaunchTemplateData }));
+  return made.LaunchTemplate?.LaunchTemplateId ?? "";
+}
+
+/** A machine with these tags, which nothing but the call itself made. */
+export async function runInstanceAs(ec2: EC2Client, tags: Tags, place: object = {}): Promise<string> {
   const { Instances = [] } = await ec2.send(
     new RunInstancesCommand({
       ImageId: IMAGE,
