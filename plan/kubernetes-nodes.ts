@@ -35,11 +35,18 @@ export function untoleratedTaints(
   { taints }: ClusterNode,
   { kubernetes }: Pick<Settings, "kubernetes">,
 ): ClusterNode["taints"] {
+  return taintsInTheWay(taints, [{ key: USUAL_TOLERATION, operator: "Exists" }, ...kubernetes.tolerations]);
+}
+
+/** Taints that keep a pod away which tolerates those. */
+export function taintsInTheWay(
+  taints: ClusterNode["taints"],
+  tolerations: readonly Partial<Record<"key" | "operator" | "value" | "effect", string>>[],
+): ClusterNode["taints"] {
   return taints.filter(
     (taint) =>
       taint.effect !== "PreferNoSchedule" &&
-      taint.key !== USUAL_TOLERATION &&
-      !kubernetes.tolerations.some(
+      !tolerations.some(
         ({ key, operator = "Equal", value, effect }) =>
           (key === undefined ? operator === "Exists" : key === taint.key) &&
           (operator === "Exists" || (value ?? "") === (taint.value ?? "")) &&

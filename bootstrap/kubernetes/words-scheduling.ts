@@ -1,4 +1,7 @@
+import type { V1Pod } from "@kubernetes/client-node";
 import { GPU_RESOURCE, type ClusterNode, type NodeResources } from "../../plan/kubernetes-facts";
+import { taintsInTheWay } from "../../plan/kubernetes-nodes";
+import { podRequests } from "./facts";
 import type { Snapshot, Trouble } from "./words";
 
 /** No node takes the pod for so long, and no autoscaler is at work. */
@@ -6,16 +9,27 @@ const HOPELESS_SECONDS = 120;
 const NEARLY = 3;
 
 /** Which resource is missing, and which nodes nearly fit. */
-export function unschedulable(pod: string, message: string, wanted: NodeResources, snapshot: Snapshot): Trouble {
-  const scaling = snapshot.events.some(
-    ({ reason, involvedObject }) => reason === "TriggeredScaleUp" && involvedObject.name === pod,
+export function unschedulable(
+  pod: V1Pod,
+  message: string,
+  { events, nodes }: Pick<Snapshot, "events" | "nodes">,
+): Trouble {
+  const name = pod.metadata?.name ?? "";
+  const scaling = events.some(
+    ({ reason, involvedObject }) => reason === "TriggeredScaleUp" && involvedObject.name === name,
   );
   const hopeless = scaling ? {} : { hopelessAfterSeconds: HOPELESS_SECONDS };
-  if (/unbound immediate PersistentVolumeClaims|didn't find available persistent volumes/i.test(message)) {
-    const event = snapshot.events.find(({ reason = "" }) => reason === "ProvisioningFailed");
+  const reasons = reasonsOf(message, taintsOf(pod, nodes)).join("; ") || message;
+  if (
+    /unbound immediate PersistentVolumeClaims|find available persistent volumes|persistentvolumeclaim "/i.test(message)
+  ) {
+    const claims = (pod.spec?.volumes ?? []).map(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName);
+    const event = events.find(
+      ({ reason, involvedObject }) => reason === "ProvisioningFailed" && claims.includes(involvedObject.name),
+    );
     return {
       code: "volume",
-      pod,
+      pod: name,
       text: `its volume is not there yet${event?.message === undefined ? "" : `: ${event.message}`}`,
       cure: "kubectl get pvc, kubectl get storageclass; `kubernetes.storageClass` chooses another",
       ...hopeless,
@@ -24,19 +38,18 @@ export function unschedulable(pod: string, message: string, wanted: NodeResource
   if (/cannot allocate all claims|resourceclaim|device class/i.test(message)) {
     return {
       code: "unschedulable",
-      pod,
-      text: `no node has the GPUs that its claim asks for: ${message}`,
+      pod: name,
+      text: `no node has the GPUs that its claim asks for: ${reasons}`,
       cure: "kubectl get resourceslices, kubectl get resourceclaims -A show what there is and who has it",
       ...hopeless,
     };
   }
-  const near = nearNodes(snapshot.nodes, wanted).slice(0, NEARLY);
-  const reasons = reasonsOf(message);
+  const near = nearNodes(nodes, podRequests(pod)).slice(0, NEARLY);
   return {
     code: "unschedulable",
-    pod,
+    pod: name,
     text: [
-      `no node takes it: ${reasons.length === 0 ? message : reasons.join("; ")}`,
+      `no node takes it: ${reasons}`,
       ...(near.length === 0 ? [] : [`nearest: ${near.join("; ")}`]),
       ...(scaling ? ["the autoscaler is adding a node"] : []),
     ].join(". "),
@@ -47,26 +60,42 @@ export function unschedulable(pod: string, message: string, wanted: NodeResource
   };
 }
 
-/** The scheduler's `0/5 nodes are available: 3 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint {a: b}. preemption: …` in words. */
-export function reasonsOf(message: string): string[] {
-  const [, list = ""] = /nodes are available: (.*?)(?:\. (?:preemption|no new claims)|\.?$)/s.exec(message) ?? [];
+/**
+ * The scheduler's `0/5 nodes are available: 3 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint(s). preemption: …` in words.
+ * Which taints these are it does not say any more (seen with Kubernetes 1.36): the nodes tell.
+ * @param taints of nodes, which the pod does not tolerate
+ */
+export function reasonsOf(message: string, taints: readonly string[] = []): string[] {
+  const [, list = ""] =
+    /nodes are available: (.*?)(?:\. (?:preemption|no new claims|still not schedulable)|\.?$)/s.exec(message) ?? [];
   return list
     .split(/, (?=\d+ )/)
     .map((reason) => reason.trim().replace(/\.$/, ""))
     .flatMap((reason) => {
       const [, count, what] = /^(\d+) (?:node\(s\) )?(.*)$/s.exec(reason) ?? [];
       if (count === undefined || what === undefined) return [];
-      const nodes = `${count} node${count === "1" ? "" : "s"}`;
+      const counted = `${count} node${count === "1" ? "" : "s"}`;
       const lacking = /^Insufficient (.+)$/.exec(what);
-      if (lacking !== null) return [`${nodes} with too little ${lacking[1]}`];
+      if (lacking !== null) return [`${counted} with too little ${lacking[1]}`];
       const taint = /^had untolerated taint(?:\(s\)|s)?(?: \{(.+?)(?:: ?(.*?))?\})?/.exec(what);
-      if (taint !== null) return [`${nodes} with the taint ${taint[1] ?? "(see kubectl describe nodes)"}`];
+      if (taint !== null) {
+        const keys = taint[1] ?? taints.join(", ");
+        return [`${counted} with a taint: ${keys === "" ? "see kubectl describe nodes" : keys}`];
+      }
       if (/didn't match Pod's node affinity\/selector/.test(what))
-        return [`${nodes} without the labels that are asked for`];
-      if (/were unschedulable/.test(what)) return [`${nodes} cordoned`];
-      if (/volume node affinity/.test(what)) return [`${nodes} that can't reach the pod's volume`];
-      return [`${nodes}: ${what}`];
+        return [`${counted} without the labels that are asked for`];
+      if (/were unschedulable/.test(what)) return [`${counted} cordoned`];
+      if (/cannot allocate all claims/.test(what)) return [`${counted} with too few of them free`];
+      if (/node affinity/.test(what)) return [`${counted} that can't reach the pod's volume`];
+      return [`${counted}: ${what}`];
     });
+}
+
+/** Taints that keep the pod from some node. */
+function taintsOf({ spec }: V1Pod, nodes: readonly ClusterNode[]): string[] {
+  const keys = nodes.flatMap(({ taints }) => taintsInTheWay(taints, spec?.tolerations ?? []).map(({ key }) => key));
+  // A cordoned node has a reason of its own.
+  return [...new Set(keys)].filter((key) => key !== "node.kubernetes.io/unschedulable");
 }
 
 /** Nodes that lack one thing only, the one that lacks least first. */

@@ -1,6 +1,5 @@
 import type { CoreV1Event, V1ContainerStatus, V1Pod } from "@kubernetes/client-node";
 import type { ClusterNode } from "../../plan/kubernetes-facts";
-import { podRequests } from "./facts";
 import { imageTrouble } from "./words-image";
 import { unschedulable } from "./words-scheduling";
 
@@ -64,7 +63,7 @@ function podTroubles(pod: V1Pod, snapshot: Snapshot): Trouble[] {
   const node = snapshot.nodes.find((candidate) => candidate.name === pod.spec?.nodeName);
   const scheduled = pod.status?.conditions?.find(({ type }) => type === "PodScheduled");
   if (scheduled?.status === "False") {
-    return [unschedulable(name, scheduled.message ?? "", podRequests(pod), snapshot)];
+    return [unschedulable(pod, scheduled.message ?? "", snapshot)];
   }
   const gone = nodeGone(pod, node);
   if (gone !== undefined) return [gone];

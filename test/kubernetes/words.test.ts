@@ -6,8 +6,9 @@ import { isRolledOut } from "../../bootstrap/kubernetes/wait";
 import { findTroubles, type Snapshot } from "../../bootstrap/kubernetes/words";
 import { reasonsOf } from "../../bootstrap/kubernetes/words-scheduling";
 import { gpuNode } from "./clusters";
+// What scheduler and controllers of Kubernetes 1.36 really say (said.slow.test.ts).
+import said from "./said.json";
 
-/** Messages in the form that scheduler, kubelet and containerd give them; not recorded yet (control-plane.slow.test.ts asks a real scheduler). */
 const pod = (change: Partial<V1Pod> = {}): V1Pod => ({
   metadata: { name: "demo-0" },
   spec: {
@@ -54,8 +55,7 @@ const troubles = (change: Partial<Snapshot>) =>
   findTroubles({ pods: [], events: [], nodes: [gpuNode("gpu-0")], ...change });
 
 describe("a pod that no node takes", () => {
-  const MESSAGE =
-    "0/6 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 node(s) didn't match Pod's node affinity/selector, 3 Insufficient nvidia.com/gpu. preemption: 0/6 nodes are available: 3 No preemption victims found for incoming pod, 3 Preemption is not helpful for scheduling.";
+  const MESSAGE = said["too-many-gpus"];
 
   it("says which resource is missing and which nodes nearly fit", () => {
     const used = (gpus: number) => ({ gpus, cpuCores: 0, memoryGiB: 0, diskGiB: 0 });
@@ -63,12 +63,16 @@ describe("a pod that no node takes", () => {
       gpuNode("gpu-0", { requested: used(7) }),
       gpuNode("gpu-1", { requested: used(5) }),
       gpuNode("gpu-2", { requested: used(8), isReady: false }),
+      gpuNode("control", { taints: [{ key: "node-role.kubernetes.io/control-plane", effect: "NoSchedule" }] }),
     ];
-    const [trouble] = troubles({ pods: [pending(MESSAGE)], nodes });
+    const waiting = pending(MESSAGE);
+    const tolerations = [{ key: "nvidia.com/gpu", operator: "Exists" }];
+    const [trouble] = troubles({ pods: [{ ...waiting, spec: { ...waiting.spec!, tolerations } }], nodes });
     expect(trouble).toMatchObject({ code: "unschedulable", pod: "demo-0", hopelessAfterSeconds: 120 });
     expect(trouble!.text).toBe(
-      "no node takes it: 1 node with the taint node-role.kubernetes.io/control-plane; 2 nodes without the labels that are asked for; " +
-        "3 nodes with too little nvidia.com/gpu. nearest: gpu-1 has 3 of 4 GPUs free (8 in all); gpu-0 has 1 of 4 GPUs free (8 in all)",
+      "no node takes it: 1 node without the labels that are asked for; 1 node with a taint: node-role.kubernetes.io/control-plane; " +
+        "1 node cordoned; 2 nodes with too little nvidia.com/gpu. " +
+        "nearest: gpu-1 has 3 of 4 GPUs free (8 in all); gpu-0 has 1 of 4 GPUs free (8 in all)",
     );
   });
 
@@ -81,35 +85,47 @@ describe("a pod that no node takes", () => {
     expect(trouble!.text).toContain("the autoscaler is adding a node");
   });
 
-  it("tells GPUs that can't be claimed, and a volume that nobody makes", () => {
-    expect(
-      troubles({
-        pods: [
-          pending(
-            "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
-          ),
-        ],
-      })[0]!.text,
-    ).toContain("no node has the GPUs that its claim asks for");
-    const volume = troubles({
-      pods: [pending("0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.")],
-      events: [event("ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found')],
-    });
-    expect(volume[0]).toMatchObject({ code: "volume", text: expect.stringContaining('"fast" not found') });
+  it("tells GPUs that can't be claimed", () => {
+    expect(troubles({ pods: [pending(said["claim-too-large"])] })[0]!.text).toMatch(
+      /^no node has the GPUs that its claim asks for: .*2 nodes with too few of them free$/,
+    );
   });
 
-  it("reads each reason of the scheduler", () => {
-    expect(
-      reasonsOf(
-        "0/3 nodes are available: 1 Insufficient memory, 1 node(s) were unschedulable, 1 node(s) had volume node affinity conflict.",
-      ),
-    ).toEqual(["1 node with too little memory", "1 node cordoned", "1 node that can't reach the pod's volume"]);
-    expect(
-      reasonsOf(
-        "0/1 nodes are available: 1 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/1",
-      ),
-    ).toEqual(["1 node with the taint (see kubectl describe nodes)"]);
-    expect(reasonsOf("no nodes available to schedule pods")).toEqual([]);
+  it.each(["volume-of-no-class", "volume-not-there", "no-claim"] as const)(
+    "tells a volume that nobody makes: %s",
+    (name) => {
+      const [trouble] = troubles({ pods: [pending(said[name])] });
+      expect(trouble).toMatchObject({ code: "volume", text: "its volume is not there yet" });
+    },
+  );
+
+  it("says why its volume is not made, and nothing of another's", () => {
+    const waiting = pending(said["volume-of-no-class"]);
+    const volumes = [{ name: "cache", persistentVolumeClaim: { claimName: "cache-demo-0" } }];
+    const failed = (claim: string, message: string) =>
+      event("ProvisioningFailed", message, { involvedObject: { kind: "PersistentVolumeClaim", name: claim } });
+    const events = [failed("of-another", "no room"), failed("cache-demo-0", said["no-class: ProvisioningFailed"])];
+    const [trouble] = troubles({ pods: [{ ...waiting, spec: { ...waiting.spec!, volumes } }], events });
+    expect(trouble!.text).toBe('its volume is not there yet: storageclass.storage.k8s.io "fast" not found');
+  });
+
+  it.each([
+    ["too-much-memory", "2 nodes with too little memory"],
+    ["too-much-of-both", "2 nodes with too little nvidia.com/gpu"],
+    ["no-such-label", "3 nodes without the labels that are asked for"],
+    ["not-tolerated", "4 nodes with a taint: see kubectl describe nodes"],
+    ["volume-elsewhere", "2 nodes that can't reach the pod's volume"],
+  ] as const)("reads each reason of the scheduler: %s", (name, reason) => {
+    expect(reasonsOf(said[name])).toContain(reason);
+    expect(reasonsOf(said[name]).join()).not.toMatch(/node\(s\)|preemption/);
+  });
+
+  it("reads the taints that schedulers used to name, and what names no node", () => {
+    expect(reasonsOf("0/1 nodes are available: 1 node(s) had untolerated taint {a: b}. preemption: 0/1")).toEqual([
+      "1 node with a taint: a",
+    ]);
+    expect(reasonsOf(said["no-nodes"])).toEqual([]);
+    expect(troubles({ pods: [pending(said["no-nodes"])] })[0]!.text).toContain("no nodes available to schedule pods");
   });
 });
 
@@ -260,15 +276,12 @@ describe("what is beyond the pod", () => {
 
   it("is a quota, or a standard that refuses the pod", () => {
     const set = { involvedObject: { kind: "StatefulSet", name: "demo" } };
-    const quota =
-      'create Pod demo-0 in StatefulSet demo failed error: pods "demo-0" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8';
-    expect(troubles({ events: [event("FailedCreate", quota, set)] })[0]!.text).toBe(
-      "the namespace's quota gpus leaves no room: asked for requests.nvidia.com/gpu=4, used requests.nvidia.com/gpu=6, allowed requests.nvidia.com/gpu=8",
+    expect(troubles({ events: [event("FailedCreate", said["full: FailedCreate"], set)] })[0]!.text).toBe(
+      "the namespace's quota gpus leaves no room: asked for requests.nvidia.com/gpu=4, used requests.nvidia.com/gpu=0, allowed requests.nvidia.com/gpu=2",
     );
-    const standard =
-      'pods "demo-0" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false';
-    expect(troubles({ events: [event("FailedCreate", standard, set)] })[0]).toMatchObject({
+    expect(troubles({ events: [event("FailedCreate", said["strict: FailedCreate"], set)] })[0]).toMatchObject({
       code: "not-created",
+      cure: expect.stringContaining("stricter than restricted"),
       hopelessAfterSeconds: 20,
     });
   });
