@@ -5,6 +5,8 @@ import { waitForPods } from "../../bootstrap/kubernetes/wait";
 import type { SettingsInput } from "../../plan";
 import type { ClusterManifests } from "../../plan/kubernetes-manifests";
 import { canRunCluster, kwokNode, startCluster, type TestCluster } from "../fixtures/kubernetes/cluster";
+import { createDefinitions } from "../fixtures/kubernetes/definitions";
+import { exampleManifests } from "./example-manifests";
 import { podIn } from "./clusters";
 import { draObjects, keysOf, stackIn, STORAGE_CLASS, volume } from "./stack-in-cluster";
 
@@ -108,7 +110,40 @@ describe.skipIf(!canRun)("a real control plane", () => {
       spec: { ...podIn(manifests), volumes: [...podIn(manifests).volumes, { name: "cache", emptyDir: {} }] },
     };
     await cluster.create(pod, true);
-    await remove(namespace);
+  });
+
+  it("takes what the settings add for operators that the cluster has, and every manifest of the examples", async () => {
+    const { library, config } = cluster.client;
+    const definitions = await createDefinitions(cluster);
+    await expect
+      .poll(
+        async () => {
+          const { items } = await config.makeApiClient(library.ApiextensionsV1Api).listCustomResourceDefinition();
+          return items.filter(({ status }) =>
+            status?.conditions?.some(({ type, status: is }) => type === "Established" && is === "True"),
+          ).length;
+        },
+        { timeout: 30_000 },
+      )
+      .toBe(definitions.length);
+    // Said a little after a definition is established.
+    await expect
+      .poll(() => readClusterFacts(cluster.client, "tandem"), { timeout: 30_000, interval: 500 })
+      .toMatchObject({ hasHttpRoutes: true, hasServiceMonitors: true });
+    const kubernetes = { expose: "gateway-api", gatewayName: "edge/public", host: "llm.example.com" } as const;
+    const manifests = await stackIn(cluster, "tandem", {
+      ...BIG,
+      kubernetes: { ...kubernetes, allowNamespaces: ["edge"], serviceMonitor: true },
+    });
+    const [space, ...others] = manifests.objects;
+    await cluster.create(space!);
+    for (const object of others) await cluster.create(object, true);
+    expect(others.map(({ kind }) => kind)).toEqual(expect.arrayContaining(["HTTPRoute", "ServiceMonitor"]));
+    const examples = exampleManifests();
+    expect(examples.map(({ kind }) => kind)).toEqual(
+      expect.arrayContaining(["LeaderWorkerSet", "RayJob", "ScaledObject", "Job", "Deployment"]),
+    );
+    for (const object of examples) await cluster.create(object, true);
   });
 
   it("puts the pod on GPUs, and a second stack's on others", async () => {
@@ -145,14 +180,14 @@ describe.skipIf(!canRun)("a real control plane", () => {
     }
     await deploy("two", { ...BIG, gpus: 8, tensorParallel: 8 });
     const lines: string[] = [];
-    const waiting = waitForPods(cluster.client, { namespace: "two", name: "two", limitSeconds: 12 }, (line) =>
+    const waiting = waitForPods(cluster.client, { namespace: "two", name: "two", limitSeconds: 6 }, (line) =>
       lines.push(line),
     );
     await expect(waiting).rejects.toThrow(
-      /the pods are not ready within 12 s\n {2}- two-0: no node takes it: 2 nodes with too little nvidia\.com\/gpu\. nearest: gpu-\d has \d of 8 GPUs free \(8 in all\)/,
+      /the pods are not ready within 6 s\n {2}- two-0: no node takes it: 2 nodes with too little nvidia\.com\/gpu\. nearest: gpu-\d has \d of 8 GPUs free \(8 in all\)/,
     );
     expect(lines.join("\n")).toContain("too little nvidia.com/gpu");
-    await remove("two");
+    await cluster.client.core.deleteNamespace({ name: "two" });
     for (const name of ["other-gpu-0", "other-gpu-1"])
       await cluster.client.core.deleteNamespacedPod({ namespace: "default", name, gracePeriodSeconds: 0 });
   });
@@ -172,7 +207,8 @@ describe.skipIf(!canRun)("a real control plane", () => {
 
   it("is asked for what is left, and knows Tandem's namespaces by their marks", async () => {
     const { own, damaged } = await ownNamespaces(cluster.client, new Date());
-    expect(own).toMatchObject([{ name: "one", stack: "one", isExpired: false }]);
+    expect(own).toContainEqual(expect.objectContaining({ name: "one", stack: "one", isExpired: false }));
+    expect(own.map(({ name }) => name)).not.toContain("default");
     expect(damaged).toEqual([]);
     const hold = {
       target: { kubeconfig: cluster.kubeconfig },
@@ -190,12 +226,22 @@ describe.skipIf(!canRun)("a real control plane", () => {
   });
 
   it("gives both containers of a pod the same GPUs by a claim, really scheduled", async () => {
-    await cluster.create({ ...(kwokNode("dra-0", 0) as { metadata: object }) });
-    for (const object of draObjects("dra-0", 4)) await cluster.create(object);
-    await deploy("claims", { ...TRAINS, gpuType: "h100-80gb" });
+    // Either node of the pool would do, but for the claim.
+    for (const name of ["dra-0", "dra-1"]) {
+      const node = kwokNode(name, 0) as { metadata: { labels: object } };
+      const labels = { ...node.metadata.labels, pool: "dra" };
+      await cluster.create({ ...node, metadata: { ...node.metadata, labels } });
+    }
+    for (const object of draObjects("dra-1", 4)) await cluster.create(object);
+    await expect
+      .poll(async () => (await readClusterFacts(cluster.client, "claims")).nodes.filter(({ isReady }) => isReady), {
+        timeout: 20_000,
+      })
+      .toHaveLength(4);
+    await deploy("claims", { ...TRAINS, kubernetes: { nodeSelector: { pool: "dra" } } });
     await wait("claims", 60);
     const [pod] = (await cluster.client.core.listNamespacedPod({ namespace: "claims" })).items;
-    expect(pod?.spec?.nodeName).toBe("dra-0");
+    expect(pod?.spec?.nodeName).toBe("dra-1");
     const claims = (await cluster.client.custom.listNamespacedCustomObject({
       group: "resource.k8s.io",
       version: "v1",
@@ -213,6 +259,5 @@ describe.skipIf(!canRun)("a real control plane", () => {
       resources?.claims?.some(({ name }) => name === "gpus"),
     );
     expect(users?.map(({ name }) => name)).toEqual(["serving", "training"]);
-    await remove("claims");
   });
 });

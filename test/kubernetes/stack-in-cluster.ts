@@ -10,11 +10,16 @@ import { clusterSettings } from "./clusters";
 
 const KEY = `tdm-${"a".repeat(43)}`;
 
-/** Everything of a stack called like its namespace, planned on what the cluster says. */
-export async function stackIn(cluster: TestCluster, namespace: string, raw: SettingsInput): Promise<ClusterManifests> {
+/** Everything of a stack called like its namespace, planned on what the cluster says; `like` is the model whose shape a model's own has. */
+export async function stackIn(
+  cluster: TestCluster,
+  namespace: string,
+  raw: SettingsInput,
+  like?: string,
+): Promise<ClusterManifests> {
   const settings = clusterSettings({ ...raw, kubernetes: { ...raw.kubernetes, namespace } });
   const facts = await readClusterFacts(cluster.client, namespace);
-  const shape = builtInShape(settings.model);
+  const shape = builtInShape(like ?? settings.model);
   if (shape === undefined) throw new Error(`no built-in shape of ${settings.model}`);
   const planned = planCluster(facts, shape, settings);
   if (planned.plan === undefined) throw new Error(planned.problems.map(formatProblem).join("\n"));
@@ -32,8 +37,14 @@ export function keysOf({ secretName }: ClusterManifests, namespace: string): Man
   };
 }
 
-/** A volume for the claim of a pod: the test cluster has nobody who makes volumes. */
-export function volume(name: string): object {
+/**
+ * A volume for the claim of a pod: the test cluster has nobody who makes volumes. With `afterwards: "Delete"` the cluster deletes it with
+ * its folder, which must be below /tmp, when its claim is gone.
+ */
+export function volume(
+  name: string,
+  more: { path: string; afterwards?: "Delete" | "Retain" } = { path: "/nowhere" },
+): object {
   return {
     apiVersion: "v1",
     kind: "PersistentVolume",
@@ -42,8 +53,8 @@ export function volume(name: string): object {
       capacity: { storage: "1Ti" },
       accessModes: ["ReadWriteOnce"],
       storageClassName: "standard",
-      persistentVolumeReclaimPolicy: "Retain",
-      hostPath: { path: "/nowhere" },
+      persistentVolumeReclaimPolicy: more.afterwards ?? "Retain",
+      hostPath: { path: more.path },
     },
   };
 }
