@@ -7,6 +7,8 @@ const onTestHosts = [
   "test/runner/ssh*.slow.test.ts",
   "test/host/{container-docker,doctor,driver,lease-hosts,training-memory,unit-systemd}.slow.test.ts",
 ];
+/** They need programs that take long to build, which begins with the run: so they are the last. */
+const onClusters = ["test/kubernetes/*.slow.test.ts"];
 
 const heavyOptions = {
   testTimeout: 300_000,
@@ -16,9 +18,9 @@ const heavyOptions = {
 };
 
 /**
- * Three tiers, one after the other. `fast` holds what takes milliseconds or a few seconds. `hosts` and `full` hold what
- * starts an engine, a model or a host (`*.slow.test.ts`, `*.real.test.ts`). What runs on test hosts mostly waits, and each
- * fleet has a bridge of its own, so two files run at a time; the others run alone, since one vLLM fills two cores.
+ * Tiers, one after the other. `fast` holds what takes milliseconds or a few seconds. The others hold what starts an engine, a
+ * model, a host or a cluster (`*.slow.test.ts`, `*.real.test.ts`). What runs on test hosts mostly waits, and each fleet has a
+ * bridge of its own, so two files run at a time; the rest runs alone, since one vLLM fills two cores.
  */
 export default defineConfig({
   test: {
@@ -44,9 +46,19 @@ export default defineConfig({
         test: {
           name: "full",
           include: heavy,
-          exclude: onTestHosts,
+          exclude: [...onTestHosts, ...onClusters],
           maxWorkers: 1,
           sequence: { groupOrder: 2 },
+          ...heavyOptions,
+        },
+      },
+      {
+        test: {
+          name: "clusters",
+          include: onClusters,
+          maxWorkers: 1,
+          sequence: { groupOrder: 3 },
+          globalSetup: ["test/setup/cluster-programs.ts"],
           ...heavyOptions,
         },
       },
