@@ -1,4 +1,5 @@
 import { findInstanceType, INSTANCE_TYPES, nominalGpuMemoryGb, type InstanceType } from "./ec2-catalogue";
+import { exposureProblems, reachProblems } from "./ec2-reach";
 import { nearestName } from "./nearest";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
@@ -84,7 +85,7 @@ function wishedGpus({ gpus, devices }: Settings): number | undefined {
 /** Everything that is wrong with the block itself, before any network. */
 export function ec2Problems(settings: Settings): Problem[] {
   if (settings.target !== "ec2" || settings.ec2 === undefined) return [];
-  return [...choiceProblems(settings, settings.ec2), ...reachProblems(settings.ec2)];
+  return [...choiceProblems(settings, settings.ec2), ...reachProblems(settings.ec2), ...exposureProblems(settings)];
 }
 
 function choiceProblems(settings: Settings, ec2: Ec2Settings): Problem[] {
@@ -144,38 +145,4 @@ function wishProblems(settings: Settings): Problem[] {
       fix: "ask for fewer GPUs or less memory",
     },
   ];
-}
-
-function reachProblems({ reach, allowedCidr, instanceProfile, publicAddress, subnetIds }: Ec2Settings): Problem[] {
-  const problems: Problem[] = [];
-  if (reach === "ssh" && allowedCidr === undefined) {
-    problems.push({
-      setting: "ec2.allowedCidr",
-      what: "is missing, and without it nobody gets in by SSH",
-      allowed: "your own address as others see it, such as 203.0.113.7/32",
-      fix: "set it, or `ec2.reach` to ssm",
-    });
-  }
-  for (const cidr of reach === "ssh" ? (allowedCidr ?? []) : []) {
-    if (!cidr.endsWith("/0")) continue;
-    problems.push({
-      setting: "ec2.allowedCidr",
-      what: "lets the whole internet knock at port 22",
-      value: cidr,
-      fix: "name your own address",
-    });
-  }
-  if (reach === "ssm" && instanceProfile === undefined) {
-    const fix = "name a profile that holds AmazonSSMManagedInstanceCore";
-    problems.push({ setting: "ec2.instanceProfile", what: "is missing, and `ec2.reach: ssm` needs it", fix });
-  }
-  if (!publicAddress && subnetIds === undefined) {
-    problems.push({
-      setting: "ec2.publicAddress",
-      what: "is off, and in a VPC of the stack's own a machine without an address reaches nothing",
-      value: "false",
-      fix: "give `ec2.subnetIds` with a way to the internet, or leave it out",
-    });
-  }
-  return problems;
 }

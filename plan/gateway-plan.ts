@@ -1,10 +1,7 @@
-import { exposureOf, isExposed, tlsMode } from "./exposure";
+import { exposedRanges, isExposed, tlsMode } from "./exposure";
 import { gatewayConfiguration, type Gateway } from "./gateway";
 import type { Plan } from "./plan";
 import type { Settings } from "./settings";
-
-/** Addresses that are not routed on the internet (RFC 1918, RFC 4193). */
-const PRIVATE_RANGES = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 /** The gateway that belongs to a plan; undefined where none is wanted. */
 export function gatewayOf(settings: Settings, plan: Plan): Gateway | undefined {
@@ -21,10 +18,9 @@ export function gatewayOf(settings: Settings, plan: Plan): Gateway | undefined {
   };
 }
 
+/** As nginx has it, where none means everybody. */
 function allowedRanges(settings: Settings): readonly string[] {
-  const { allowedCidrs } = settings.gateway;
-  if (!isExposed(settings) || allowedCidrs.includes("anywhere")) return [];
-  return allowedCidrs.length === 0 && exposureOf(settings) === "private" ? PRIVATE_RANGES : allowedCidrs;
+  return settings.gateway.allowedCidrs.includes("anywhere") ? [] : exposedRanges(settings);
 }
 
 /** What the gateway's step gets, `bootstrap/host/gateway.sh`. */

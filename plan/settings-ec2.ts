@@ -137,7 +137,7 @@ const reach = {
     example: "ssh",
   }),
   allowedCidr: setting(oneOrMore(z.string().regex(CIDR)).optional(), {
-    doc: "Addresses from which port 22 is open. Nothing else ever is.",
+    doc: "Addresses from which port 22 is open. One more port is open only with `exposure` private or public: the gateway's, for `gateway.allowedCidrs`.",
     allowed: "an address range such as 203.0.113.7/32, or a list of them; never the whole internet",
     otherwise: "there is no way in: `ec2.reach: ssh` needs it",
     example: "203.0.113.7/32",

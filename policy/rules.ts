@@ -1,3 +1,4 @@
+import { GATEWAY_WITH_TLS } from "../plan/exposure";
 import { RUN_TAGS } from "../plan/run-tags";
 
 /** One resource as the engine is about to make it. */
@@ -36,7 +37,7 @@ export const RULES: readonly Rule[] = [
     description: "Nothing but a gateway with TLS is open to the whole internet.",
     check: ({ type, props }) =>
       rulesOf(type, props)
-        .filter((rule) => isOpenToAll(rule) && !admits(rule, SSH_PORT))
+        .filter((rule) => isOpenToAll(rule) && !admits(rule, SSH_PORT) && !isGateway(rule))
         .map(
           ({ fromPort, toPort }) =>
             `ports ${String(fromPort)} to ${String(toPort)} are open to the whole internet — fix: name an address range`,
@@ -90,6 +91,7 @@ interface Ingress {
   readonly protocol?: unknown;
   readonly fromPort?: unknown;
   readonly toPort?: unknown;
+  readonly description?: unknown;
   readonly ranges: readonly unknown[];
 }
 
@@ -111,12 +113,17 @@ function rulesOf(type: string, props: Resource["props"]): Ingress[] {
 }
 
 function ingress(rule: Readonly<Record<string, unknown>>): Ingress {
-  const { protocol, fromPort, toPort, cidrBlocks, ipv6CidrBlocks } = rule;
-  return { protocol, fromPort, toPort, ranges: [...list(cidrBlocks), ...list(ipv6CidrBlocks)] };
+  const { protocol, fromPort, toPort, description, cidrBlocks, ipv6CidrBlocks } = rule;
+  return { protocol, fromPort, toPort, description, ranges: [...list(cidrBlocks), ...list(ipv6CidrBlocks)] };
 }
 
 function admits({ protocol, fromPort, toPort }: Ingress, port: number): boolean {
   return String(protocol) === "-1" || (Number(fromPort) <= port && port <= Number(toPort));
+}
+
+/** The one port of a gateway, which `gateway.allowedCidrs: [anywhere]` opens; that it speaks TLS another rule sees to. */
+function isGateway({ protocol, fromPort, toPort, description }: Ingress): boolean {
+  return description === GATEWAY_WITH_TLS && protocol === "tcp" && fromPort === toPort;
 }
 
 function isOpenToAll({ ranges }: Ingress): boolean {

@@ -10,6 +10,7 @@ import { MACHINE_TAGS } from "../../bootstrap/cloud/machines";
 import { userData } from "../../bootstrap/cloud/user-data";
 import type { Prepared, PreparedHost } from "../../bootstrap/runner/prepare";
 import { ec2Of, type Ec2Settings } from "../../plan/ec2-ladder";
+import { exposedRanges, GATEWAY_WITH_TLS, tlsMode } from "../../plan/exposure";
 import { ProblemsError } from "../../plan/problem";
 import { runTags } from "../../plan/run-tags";
 import type { Settings } from "../../plan/settings";
@@ -62,9 +63,9 @@ export class Ec2Machines extends pulumi.ComponentResource implements RentedMachi
     const group = new SecurityGroup(
       `${name}-machines`,
       {
-        description: "Tandem: SSH for those who were named, nothing else in",
+        description: "Tandem: in come only those whom the settings name",
         vpcId: network.vpcId,
-        ingress: ingressOf(ec2),
+        ingress: ingressOf(parts.settings, ec2),
         egress: [{ fromPort: 0, toPort: 0, protocol: "-1", cidrBlocks: ["0.0.0.0/0"], ipv6CidrBlocks: ["::/0"] }],
         tags,
       },
@@ -126,20 +127,25 @@ interface TemplateParts extends Ec2MachinesArgs {
   readonly network: Ec2Network;
 }
 
-/** Only SSH, only from the addresses that were named; with Session Manager nothing at all. */
-function ingressOf({ reach, allowedCidr = [] }: Ec2Settings) {
-  if (reach === "ssm") return [];
+/** SSH, unless Session Manager is the way in, and the gateway where others may connect; each only for the addresses that were named. */
+function ingressOf(settings: Settings, { reach, allowedCidr = [] }: Ec2Settings) {
+  const ssh = reach === "ssh" ? [admit("SSH", 22, allowedCidr)] : [];
+  const ranges = exposedRanges(settings);
+  if (ranges.length === 0) return ssh;
+  const name = tlsMode(settings) === "off" ? "Gateway without TLS" : GATEWAY_WITH_TLS;
+  return [...ssh, admit(name, settings.port, ranges)];
+}
+
+function admit(description: string, port: number, ranges: readonly string[]) {
   const isIpv6 = (cidr: string) => cidr.includes(":");
-  return [
-    {
-      description: "SSH",
-      fromPort: 22,
-      toPort: 22,
-      protocol: "tcp",
-      cidrBlocks: allowedCidr.filter((cidr) => !isIpv6(cidr)),
-      ipv6CidrBlocks: allowedCidr.filter(isIpv6),
-    },
-  ];
+  return {
+    description,
+    fromPort: port,
+    toPort: port,
+    protocol: "tcp",
+    cidrBlocks: ranges.filter((cidr) => !isIpv6(cidr)),
+    ipv6CidrBlocks: ranges.filter(isIpv6),
+  };
 }
 
 function rootVolume({ image, rootVolumeGiB }: CloudPrepared) {

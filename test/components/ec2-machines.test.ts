@@ -5,6 +5,7 @@ import type { CloudPrepared } from "../../bootstrap/cloud/prepare";
 import { Ec2Machines } from "../../components/machines/ec2";
 import { formatProblem } from "../../plan/problem";
 import { parseSettings, type SettingsInput } from "../../plan/settings";
+import { RULES } from "../../policy/rules";
 import { inputFailures } from "../fixtures/ec2/inputs";
 
 interface Recorded {
@@ -78,6 +79,11 @@ beforeAll(async () => {
 
 const inputsOf = (name: string) => recorded.get(name)?.inputs ?? {};
 const requestOf = () => JSON.parse(String(inputsOf("s-launch")["stdin"])) as LaunchRequest;
+/** The rules of the policy pack that a resource breaks. */
+const broken = (name: string) => {
+  const { type = "", inputs = {} } = recorded.get(name) ?? {};
+  return RULES.filter(({ check }) => check({ type, name, props: inputs }).length > 0).map((rule) => rule.name);
+};
 const aws = () => [...recorded.values()].filter(({ type }) => type.startsWith("aws:"));
 
 describe("Ec2Machines", () => {
@@ -119,6 +125,29 @@ describe("Ec2Machines", () => {
     await make({ reach: "ssm", instanceProfile: "p" });
     expect(inputsOf("s-machines")["ingress"]).toEqual([]);
     expect(inputsOf("s-template")["iamInstanceProfile"]).toEqual({ name: "p" });
+  });
+
+  it("opens the gateway's port to exactly those who may connect, and only where others may", async () => {
+    const gatewayRule = () => (inputsOf("s-machines")["ingress"] as { fromPort: number }[]).slice(1);
+    await make(
+      {},
+      {},
+      { exposure: "private", port: 8443, gateway: { allowedCidrs: ["198.51.100.0/24", "2001:db8:1::/48"] } },
+    );
+    const rule = { description: "Gateway with TLS", fromPort: 8443, toPort: 8443, protocol: "tcp" };
+    expect(gatewayRule()).toEqual([{ ...rule, cidrBlocks: ["198.51.100.0/24"], ipv6CidrBlocks: ["2001:db8:1::/48"] }]);
+    expect(broken("s-machines")).toEqual([]);
+    await make({}, {}, { exposure: "private", port: 8443, gateway: { allowedCidrs: ["anywhere"] } });
+    expect(gatewayRule()).toEqual([{ ...rule, cidrBlocks: ["0.0.0.0/0"], ipv6CidrBlocks: ["::/0"] }]);
+    expect(broken("s-machines")).toEqual([]);
+    await make({}, {}, { exposure: "private", gateway: { allowedCidrs: ["anywhere"], tls: { mode: "off" } } });
+    expect(broken("s-machines")).toEqual(["no-open-ports"]);
+    await make({ publicAddress: false, subnetIds: "subnet-0123456789abcdef0" }, {}, { exposure: "private" });
+    expect(gatewayRule()).toEqual([
+      expect.objectContaining({ cidrBlocks: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"] }),
+    ]);
+    await make({}, {}, { exposure: "tunnel", gateway: { allowedCidrs: ["198.51.100.0/24"] } });
+    expect(gatewayRule()).toEqual([]);
   });
 
   it("makes machines that ask for a token, encrypt their disk, and end when they shut down", async () => {

@@ -152,6 +152,22 @@ describe("settings of target ec2", () => {
     expect(problemsOf({ allowedCidr: undefined, reach: "ssm", instanceProfile: "p" })).toEqual([]);
   });
 
+  it("refuses an exposure that would let nobody in", () => {
+    const ranges = { gateway: { allowedCidrs: ["203.0.113.0/24"] } };
+    const files = { mode: "files", certificate: "/c.pem", key: "/k.pem" } as const;
+    const without = { publicAddress: false, subnetIds: "subnet-0123456789abcdef0" };
+    expect(problemsOf({}, { gpus: 4, exposure: "private", ...ranges })).toEqual([]);
+    expect(problemsOf(without, { gpus: 4, exposure: "private" })).toEqual([]);
+    expect(problemsOf({}, { gpus: 4, exposure: "private" })[0]).toMatch(
+      /^gateway\.allowedCidrs: is missing, .*private/,
+    );
+    const publicly = { gpus: 4, exposure: "public", gateway: { ...ranges.gateway, tls: files } } as const;
+    expect(problemsOf({}, publicly)).toEqual([]);
+    expect(problemsOf(without, publicly)[0]).toMatch(/^ec2\.publicAddress: is off/);
+    const acme = { mode: "acme", domain: "llm.example.com" } as const;
+    expect(problemsOf({}, { ...publicly, gateway: { ...ranges.gateway, tls: acme } })[0]).toMatch(/needs port 80/);
+  });
+
   it("names the nearest type of the catalogue, zones of other regions and types without EFA", () => {
     expect(problemsOf({ instanceTypes: "g6.12xlage" })[0]).toContain("use `g6.12xlarge`");
     expect(problemsOf({ zones: ["eu-west-1a"] })[0]).toContain("the zone is of another region — got eu-west-1a");

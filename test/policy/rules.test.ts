@@ -53,6 +53,10 @@ describe("the policy pack", () => {
     expect(group({ protocol: "tcp", fromPort: 8000, toPort: 8000, cidrBlocks: ["0.0.0.0/0"] })).toEqual([
       "no-open-ports",
     ]);
+    const gateway = { protocol: "tcp", fromPort: 8000, toPort: 8000, cidrBlocks: ["0.0.0.0/0"] };
+    expect(group({ ...gateway, description: "Gateway with TLS" })).toEqual([]);
+    expect(group({ ...gateway, description: "Gateway without TLS" })).toEqual(["no-open-ports"]);
+    expect(group({ ...gateway, toPort: 8001, description: "Gateway with TLS" })).toEqual(["no-open-ports"]);
   });
 
   it("wants machines with an end, encrypted disks and tokens for their credentials", () => {
