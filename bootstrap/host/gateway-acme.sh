@@ -73,12 +73,13 @@ acme_reason() {
   detail="$(sed -n 's/^ *Detail: *//p' "$acme/log" | tail -n 1)"
   [ -n "$detail" ] || detail="$(grep -vE '^(Saving debug log|Ask for help|See the logfile|Some challenges|An unexpected error|Requesting|Account registered| *$)' "$acme/log" | tail -n 1)"
   case "$(sed -n 's/^ *Type: *//p' "$acme/log" | tail -n 1) $(cat "$acme/log")" in
-    dns*) cure="set the record of $doc_domain in your DNS to this host's public address" ;;
+    dns* | *NXDOMAIN* | *"no such host"*) cure="set the record of $doc_domain in your DNS to this host's public address" ;;
     connection*) cure="port 80 of this host must be open to the authority, and $doc_domain lead to this host" ;;
     unauthorized*) cure="another machine answers for $doc_domain: set its record in your DNS to this host" ;;
     *rateLimited*) cure="the authority gives out no more for this name for now: try again later, or set gateway.tls.mode to files" ;;
     *CERTIFICATE_VERIFY_FAILED* | *"certificate verify failed"*) cure="set gateway.tls.directoryCa to the root certificate of the authority's own server" ;;
-    *NewConnectionError* | *"Name or service not known"* | *ConnectTimeout*) cure="this host must reach ${doc_acmeDirectory:-the authority}: check gateway.tls.directory and the way out" ;;
+    # certbot's own words for an authority that is not there, and those of the library below it.
+    *" Requesting "*": "* | *NewConnectionError* | *ConnectTimeout*) cure="this host must reach ${doc_acmeDirectory:-the authority}: check gateway.tls.directory and the way out" ;;
     *) cure="see $acme/log on the host" ;;
   esac
   printf '%s — fix: %s' "$detail" "$cure"

@@ -51,6 +51,10 @@ apply() {
   [ -x "$python" ] || die 29 "there is no Python to run the gateway's parts — got '$python' — fix: apply the serving step again"
   private_dir "$TANDEM_STACK_DIR/units"
   private_dir "$folder"
+  read_line "$folder/port"
+  # What runs on another port serves on.
+  # shellcheck disable=SC2154 # Read from the document.
+  [ "$file_line" = "$doc_port" ] || require_free_port
   nginx="$(find_nginx "${doc_nginx:-unpack}")" || exit $?
   user="$(gateway_user)"
   tls_certificate
@@ -132,12 +136,16 @@ place_program() {
   printf '%s' "$python" | write_file "$folder/python"
 }
 
-start() {
-  rm -f "$folder/result.json"
-  stop || die 33 "the old gateway could not be stopped: $(unit_processes "$unit")"
+require_free_port() {
   # shellcheck disable=SC2154 # Read from the document.
   holder="$(port_holder "$doc_port")"
   [ -z "$holder" ] || die 31 "port $doc_port is taken by process $holder — fix: stop it, or choose another port"
+}
+
+start() {
+  rm -f "$folder/result.json"
+  stop || die 33 "the old gateway could not be stopped: $(unit_processes "$unit")"
+  require_free_port
   place_program
   rm -f "$folder/log" "$folder/log.1"
   say "starting the gateway"

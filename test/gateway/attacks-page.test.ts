@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { attacks } from "./attacks";
+import { attacks, FLOODS } from "./attacks";
 import { ATTACKS_PAGE, cell } from "./attacks-page";
 
 it("docs/attacks.md has a green row for every attack, and no other", () => {
@@ -10,6 +10,7 @@ it("docs/attacks.md has a green row for every attack, and no other", () => {
     .map((line) => /^\| (`.*`) \| (?:\d{3}|closed) \| (\w+) \|$/.exec(line)?.slice(1));
   const [all, ...others] = rows.map((row) => row?.[0] ?? "");
   expect(all).toMatch(/^`every other route of vLLM and the trainer.*: \d{4} requests`$/);
-  expect(others).toEqual(attacks("x").map((attack) => cell(attack.name)));
+  const names = [...attacks("x").map(({ name }) => name), ...Object.values(FLOODS)];
+  expect(others).toEqual(names.map(cell));
   expect(rows.filter((row) => row?.[1] !== "ok")).toEqual([]);
 });

@@ -13,9 +13,9 @@ export interface AttackRow {
 const HEAD = `# Attacks
 
 What was tried on a gateway from another real host (\`exposure: private\`, its own certificate, the stand-in for vLLM behind it), with a good key unless the
-row says otherwise, and what came back. Nothing of it reached vLLM: its log was looked through afterwards. Against a service that lets everything in the same
-list runs in \`test/gateway/gateway.test.ts\`, where each request that would arrive is seen; limits (bodies, guesses of keys, slow clients, 2000
-connections) are tested there too.
+row says otherwise, and what came back. Nothing of it reached vLLM: its log was looked through afterwards. The same list runs in
+\`test/gateway/gateway.test.ts\` against services that let everything in, where each request that would arrive is seen, and so do bodies beyond
+the limits.
 
 Written by \`TANDEM_ATTACKS_TABLE=1\` and \`test/hosts/gateway.slow.test.ts\`; \`test/gateway/attacks-page.test.ts\` fails when an attack has no row or a row is red.
 

@@ -103,6 +103,13 @@ export const METHODS = [
   "QUERY",
 ] as const;
 
+/** Too much of one thing, from another host, with what it is answered; the numbers are those of the test. */
+export const FLOODS = {
+  slow: "200 clients that send a header drop by drop: cut off within 20 s, while a key is served",
+  hold: "2000 connections that send nothing: a key is served beside them",
+  guess: "100 guesses of a key at once: most are put off, and a key is served meanwhile",
+} as const;
+
 /** One line of the attack table. */
 export interface Attack {
   readonly name: string;

@@ -1,15 +1,12 @@
 import { execFileSync } from "node:child_process";
 import * as path from "node:path";
 import { expect } from "vitest";
-import { gatewayDocument, type GatewayDocument } from "../../plan/gateway-plan";
-import { makePlan } from "../../plan/make-plan";
-import { parseSettings } from "../../plan/settings";
-import { builtInShape } from "../../plan/built-in-shapes";
-import { hypotheticalHost } from "../../plan/gpu-types";
+import type { GatewayDocument } from "../../plan/gateway-plan";
 import { freePort } from "../fixtures/free-port";
 import { SHARED_CACHE } from "../host/real-runtime";
 import { type Answer, TestHost } from "../host/host";
 import { EchoService } from "./echo-service";
+import { gatewayDocumentOf } from "./gateway-document";
 
 export const KEYS = { default: `tdm-${"D".repeat(43)}`, alice: `tdm-${"a-_9".repeat(11)}` } as const;
 export const UPSTREAM_KEY = `tdm-${"u".repeat(43)}`;
@@ -34,18 +31,12 @@ export class GatewayHost {
     this.servingPort = servingPort;
     const { gateway = {}, port, ...others } = settings as { gateway?: object; port?: number };
     this.port = port ?? (await freePort());
-    const parsed = parseSettings({
-      model: "Qwen/Qwen3-0.6B",
-      gpus: 2,
+    this.document = gatewayDocumentOf({
       port: this.port,
       training: { backend: "huggingface", port: trainingPort },
       gateway: { enabled: true, servingPort, ...gateway },
       ...others,
     });
-    expect(parsed.problems).toEqual([]);
-    const facts = hypotheticalHost({ gpus: 2, gpuType: "h100-80gb" });
-    const { plan } = makePlan({ settings: parsed.settings!, shape: builtInShape("Qwen/Qwen3-0.6B")!, hosts: [facts] });
-    this.document = gatewayDocument(parsed.settings!, plan!, { address: "127.0.0.1" })!;
     const answer = await this.apply();
     expect(answer, answer.stderr).toMatchObject({ code: 0 });
     return answer;

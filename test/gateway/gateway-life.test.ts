@@ -132,6 +132,7 @@ describe("the gateway's step", () => {
     const { port } = new URL(`http://127.0.0.1:${gateway.servingPort}`);
     const answer = await gateway.apply(KEYS, { ...gateway.document, port: Number(port) });
     expect(answer).toMatchObject({ code: 31, stderr: expect.stringContaining(`port ${port} is taken by process`) });
+    expect(await statusWith(KEYS.default)).toBe(200);
   });
 });
 

@@ -3,19 +3,28 @@
 outside.py scan HOST              prints the open TCP ports
 outside.py send HOST PORT [TLS]   reads requests on standard input, one base64 text a line, and prints the status of
                                   each answer, 0 for a connection that was closed without one
+outside.py slow|hold|guess HOST PORT COUNT   too much of one thing at once, always over TLS; the first request on standard
+                                  input is a good one, that is sent meanwhile:
+    slow    sends COUNT requests drop by drop; prints the good one's status and the seconds until all were cut off
+    hold    opens COUNT connections and sends nothing; prints the good one's status and how many stood at that moment
+    guess   asks with COUNT wrong keys; prints the good one's status and each of theirs
 """
 
 from __future__ import annotations
 
 import base64
 import re
+import resource
 import selectors
 import socket
 import ssl
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 AT_ONCE = 400
+WORKERS = 64
+LONGEST_SECONDS = 60
 
 
 def scan(host: str) -> list[int]:
@@ -42,11 +51,14 @@ def scan(host: str) -> list[int]:
     return sorted(found)
 
 
+def connect(host: str, port: int, tls: bool = True) -> socket.socket:
+    connection: socket.socket = socket.create_connection((host, port), timeout=8)
+    return ssl._create_unverified_context().wrap_socket(connection) if tls else connection
+
+
 def send(host: str, port: int, tls: bool, request: bytes) -> int:
     try:
-        connection: socket.socket = socket.create_connection((host, port), timeout=8)
-        if tls:
-            connection = ssl._create_unverified_context().wrap_socket(connection)
+        connection = connect(host, port, tls)
         connection.sendall(request)
         answer = b""
         while b"\r\n" not in answer:
@@ -61,11 +73,66 @@ def send(host: str, port: int, tls: bool, request: bytes) -> int:
     return int(status.group(1)) if status else 0
 
 
+def slow(host: str, port: int, count: int, good: bytes) -> tuple[object, ...]:
+    def drops(_: int) -> float:
+        started = time.monotonic()
+        try:
+            connection = connect(host, port)
+            connection.settimeout(1)
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n")
+            while time.monotonic() - started < LONGEST_SECONDS:
+                connection.sendall(b"X-A: b\r\n")
+                try:
+                    if not connection.recv(4096):
+                        break
+                except TimeoutError:
+                    continue
+        except OSError:
+            pass
+        return time.monotonic() - started
+
+    with ThreadPoolExecutor(count) as pool:
+        cut = [pool.submit(drops, index) for index in range(count)]
+        time.sleep(2)
+        status = send(host, port, True, good)
+        return status, round(max(one.result() for one in cut))
+
+
+def hold(host: str, port: int, count: int, good: bytes) -> tuple[object, ...]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        held = list(pool.map(lambda _: connect(host, port), range(count)))
+    status = send(host, port, True, good)
+    for connection in held:
+        connection.setblocking(False)
+
+    def stands(connection: socket.socket) -> bool:
+        try:
+            return connection.recv(1) != b""
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+
+    return status, sum(map(stands, held))
+
+
+def guess(host: str, port: int, count: int, good: bytes) -> tuple[object, ...]:
+    asked = "GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer tdm-{}\r\nConnection: close\r\n\r\n"
+    with ThreadPoolExecutor(WORKERS) as pool:
+        statuses = list(pool.map(lambda index: send(host, port, True, asked.format(index).encode()), range(count)))
+    return send(host, port, True, good), *statuses
+
+
 def main(verb: str, host: str, *more: str) -> None:
     if verb == "scan":
         print(*scan(host))
         return
     requests = [base64.b64decode(line) for line in sys.stdin]
+    if verb != "send":
+        print(*{"slow": slow, "hold": hold, "guess": guess}[verb](host, int(more[0]), int(more[1]), requests[0]))
+        return
     with ThreadPoolExecutor(4) as pool:
         print(*pool.map(lambda request: send(host, int(more[0]), len(more) > 1, request), requests))
 
