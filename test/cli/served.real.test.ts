@@ -1,5 +1,10 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import type { Outputs } from "../../stacks/outputs";
+import { expectConforms } from "../conformance/conforms";
 import { served, type Served } from "../fixtures/served";
+
+/** Of stacks/Pulumi.ci.yaml. */
+const MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct";
 
 interface Document {
   readonly [field: string]: unknown;
@@ -22,6 +27,11 @@ describe("tandem on a served model", () => {
       changes: [],
       outputs: { health: { status: "healthy" }, apiKey: "[secret]" },
     });
+  });
+
+  it("has the outputs that every target has", async () => {
+    const { outputs } = (await json("outputs")) as { outputs: Outputs };
+    expectConforms(outputs, { target: "local", model: MODEL, tensorParallel: 1, hosts: 1, trains: true });
   });
 
   it("measures now with status, and leaves nothing to repair behind", async () => {

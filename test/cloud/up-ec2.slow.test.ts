@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import * as path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { livingMachines } from "../../bootstrap/cloud/machines";
+import { expectConforms } from "../conformance/conforms";
 import { startAws, type Aws } from "../fixtures/aws/aws";
 import { MachineRoom } from "../fixtures/ec2/machine-room";
 import { configureEc2, variablesFor } from "../fixtures/ec2/stack-on-ec2";
@@ -80,6 +81,12 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
     expect(outputs.hosts).toEqual([
       expect.objectContaining({ name: "ec2-1", target: "ec2", address: machine?.publicAddress, health: "healthy" }),
     ]);
+    expectConforms(outputs, {
+      target: "ec2",
+      model: path.join(deployment.supplies, "model"),
+      tensorParallel: 1,
+      hosts: 1,
+    });
     expect(outputs.cost).toMatchObject({ pricePerHourUsd: 0.805, capUsd: 579.6, expiresAt: expect.any(String) });
     expect(outputs.endpoints.connect).toContain(`ops@${machine?.publicAddress}`);
     const host = room.hostOf(machine?.instanceId ?? "");

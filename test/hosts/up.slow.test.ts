@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { expectConforms } from "../conformance/conforms";
 import { describeOnHosts, startHosts, type Fleet } from "../fixtures/hosts/hosts";
 import { Deployment, SUPPLIES_ON_HOST, tracesOn } from "./deployment";
 
@@ -28,6 +29,7 @@ describeOnHosts("one `up` on eight bare hosts", () => {
     expect(outputs.hosts.map(({ name, health }) => [name, health])).toEqual(
       NAMES.slice(0, 7).map((name) => [name, "healthy"]),
     );
+    expectConforms(outputs, { target: "ssh", model: `${SUPPLIES_ON_HOST}/model`, tensorParallel: 1, hosts: 7 });
     expect(outputs.endpoints.connect).toMatch(/^ssh -N -L 8000:127\.0\.0\.1:8000 /);
     expect(new Set(changes.map(({ action }) => action))).toEqual(new Set(["create"]));
   });
