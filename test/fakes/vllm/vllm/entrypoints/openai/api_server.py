@@ -35,6 +35,8 @@ OPTIONS = [
 SWITCHES = ["--enable-lora", "--enforce-eager", "--trust-remote-code", "--disable-custom-all-reduce"]
 # A failure of this host alone, where the settings are those of all.
 FAILURE = Path("/run/fake-vllm-fail")
+# While it is there no request gets an answer, and all else says that nothing is wrong.
+HANG = Path("/tmp/fake-vllm-hang")
 CLOSED = ("/v1", "/v2", "/inference", "/cohere")
 
 
@@ -72,6 +74,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     arguments: ClassVar[dict[str, Any]] = {}
     tokens = 0
+    generated = 0
+    running = 0
+    counting = threading.Lock()
 
     def log_message(self, format: str, *args: Any) -> None:
         log(f"(APIServer pid={os.getpid()}) ", format % args)
@@ -102,9 +107,23 @@ class Handler(BaseHTTPRequestHandler):
             model = {"id": name, "object": "model", "owned_by": "vllm", "root": self.arguments["model"], "parent": None}
             self.answer(200, {"object": "list", "data": [{**model, "max_model_len": length}]})
         elif self.path == "/metrics":
-            self.answer(200, f'vllm:cache_config_info{{kv_cache_size_tokens="{self.tokens}"}} 1.0\n', "text/plain")
+            self.answer(200, self.metrics(), "text/plain")
         else:
             self.answer(404, {"detail": "Not Found"})
+
+    def metrics(self) -> str:
+        labels = f'{{engine="0",model_name="{self.arguments["served_model_name"]}"}}'
+        return (
+            f'vllm:cache_config_info{{kv_cache_size_tokens="{self.tokens}"}} 1.0\n'
+            f"vllm:num_requests_running{labels} {self.running:.1f}\n"
+            f"vllm:num_requests_waiting{labels} 0.0\n"
+            f"vllm:generation_tokens_total{labels} {self.generated:.1f}\n"
+        )
+
+    def count(self, running: int, generated: int = 0) -> None:
+        with self.counting:
+            Handler.running += running
+            Handler.generated += generated
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))) or b"{}")
@@ -115,6 +134,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         is_chat = "chat" in self.path
         count = int(body.get("max_tokens", 16)) if body.get("ignore_eos") else 8
+        self.count(1)
+        while HANG.exists():
+            time.sleep(0.2)
+        self.count(-1, count)
         usage = {"prompt_tokens": 9, "completion_tokens": count, "total_tokens": 9 + count}
         if body.get("stream"):
             self.stream(usage)
@@ -155,6 +178,7 @@ def main() -> None:
         print(f"(EngineCore_DP0 pid={engines[0].pid}) ERROR 11-25 00:00:00 [core.py:1] {failure}", flush=True)
     else:
         time.sleep(float(os.environ.get("FAKE_VLLM_START_SECONDS", "0")))
+        _weights = b"w" * (int(os.environ.get("FAKE_VLLM_MEMORY_MIB", "0")) << 20)
     if not failure:
         Handler.arguments, Handler.tokens = arguments, kv_cache_tokens(arguments)
         log(f"(EngineCore_DP0 pid={engines[0].pid}) ", f"CPU KV cache size: {Handler.tokens:,} tokens")
