@@ -27,6 +27,8 @@ export const CLAIM = "gpus";
 const MODEL_LINK = "/cache/model";
 const ADAPTERS = "/dev/shm/tandem-adapters";
 const PACKAGE = "/opt/tandem/trainer";
+/** The trainer beside a vLLM that hangs has its jobs to keep, which pair.py gives it a minute for. */
+const PAIR_STOP_SECONDS = 90;
 /** vLLM's own environment in the trainer's image, made by an init container. */
 const VLLM_ENVIRONMENT = "/cache/vllm";
 const TRAINER_ENVIRONMENT = "/cache/trainer";
@@ -156,7 +158,7 @@ function pair(request: PodRequest): Container {
     }),
     command: ["python3", "/opt/tandem/bin/pair.py"],
     resources: resources(request, servingMemoryGiB(plan) + trainingMemoryGiB(plan)),
-    ...servingProbes(plan),
+    ...servingProbes(plan, PAIR_STOP_SECONDS),
     volumeMounts: [...MOUNTS, TRAINER_MOUNT],
   };
 }

@@ -6,6 +6,10 @@ const STARTUP_PERIOD_SECONDS = 10;
 const TOKEN_SECONDS = 30;
 /** An engine that has requests and makes no token for so long hangs: the longest step seen, a full prefill, takes seconds. */
 export const HUNG_AFTER_SECONDS = 180;
+/** An engine that hangs ends no request, however long it is waited for. */
+const HUNG_STOP_SECONDS = 30;
+/** One that never came up has none; and Python that is still importing, as a container's first process, hears no request to end. */
+const STARTING_STOP_SECONDS = 10;
 
 interface Probes {
   readonly startupProbe: object;
@@ -17,8 +21,12 @@ interface Probes {
  * vLLM's probes. Start-up: as many tries as the plan's budget, which is worked out from the bytes to read and the slowest disk, so that
  * no slow load is killed. Readiness: a generated token, or tokens made for others since the last look. Liveness: an engine that
  * has work and makes no token, which /health does not notice.
+ * @param hungStopSeconds for what else ends with a hung engine
  */
-export function servingProbes({ startup, servingPort }: Pick<Plan, "startup" | "servingPort">): Probes {
+export function servingProbes(
+  { startup, servingPort }: Pick<Plan, "startup" | "servingPort">,
+  hungStopSeconds = HUNG_STOP_SECONDS,
+): Probes {
   const command = (what: string, ...more: string[]) => ({
     exec: { command: [...PYTHON_PROBE, what, String(servingPort), ...more] },
   });
@@ -28,6 +36,7 @@ export function servingProbes({ startup, servingPort }: Pick<Plan, "startup" | "
       periodSeconds: STARTUP_PERIOD_SECONDS,
       timeoutSeconds: TOKEN_SECONDS + 10,
       failureThreshold: failures(startup.timeoutSeconds),
+      terminationGracePeriodSeconds: STARTING_STOP_SECONDS,
     },
     readinessProbe: {
       ...command("token", String(TOKEN_SECONDS)),
@@ -40,6 +49,7 @@ export function servingProbes({ startup, servingPort }: Pick<Plan, "startup" | "
       periodSeconds: 30,
       timeoutSeconds: 20,
       failureThreshold: 3,
+      terminationGracePeriodSeconds: hungStopSeconds,
     },
   };
 }
