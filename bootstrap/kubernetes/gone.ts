@@ -1,4 +1,4 @@
-import type { V1ObjectMeta } from "@kubernetes/client-node";
+import type { V1Namespace, V1ObjectMeta } from "@kubernetes/client-node";
 import { readNamespaceTags } from "../../plan/kubernetes-names";
 import { judgeExpiry } from "../../plan/run-tags";
 import { answer, answerOr, codeOf, openCluster, type ClusterClient, type ClusterTarget } from "./client";
@@ -54,7 +54,7 @@ async function whatIsLeft(client: ClusterClient, hold: ClusterHold): Promise<str
   const space = await answerOr(answer(client, readNamespace(client, namespace)), undefined);
   const volumes = keepsVolumes ? [] : await volumesOf(client, hold);
   if (space === undefined) return volumes;
-  if (ownsNamespace) return [`namespace ${namespace}`, ...volumes];
+  if (ownsNamespace) return [`namespace ${namespace}${remaining(space)}`, ...volumes];
   const one = { namespace, labelSelector: `app.kubernetes.io/instance=${name}` };
   const named = (kind: string, items: readonly { readonly metadata?: V1ObjectMeta }[]) =>
     items.map(({ metadata }) => `${kind} ${metadata?.name ?? ""}`);
@@ -75,6 +75,14 @@ async function whatIsLeft(client: ClusterClient, hold: ClusterHold): Promise<str
     ...(keepsVolumes ? [] : named("persistentvolumeclaim", claims.items)),
     ...volumes,
   ];
+}
+
+/** What the API server still has in a namespace that it deletes, in its own words. */
+function remaining({ status }: V1Namespace): string {
+  const texts = (status?.conditions ?? []).flatMap((condition) => {
+    return condition.status === "True" && condition.message !== undefined ? [condition.message] : [];
+  });
+  return texts.length === 0 ? "" : ` (${texts.join("; ")})`;
 }
 
 async function readNamespace({ core }: ClusterClient, name: string) {
