@@ -9,6 +9,7 @@ that can't fit, with the streams going on; `tandem status --deep`; `tandem destr
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -42,19 +43,16 @@ class Both(Tandem):
                 "rank": self.spec["rank"],
                 "sequenceLength": self.spec["sequence_length"],
                 "batchSize": self.spec["batch_size"],
+                "tensorParallel": self.spec["tensor_parallel"],
             },
         }
 
-    @property
-    def training_url(self):
-        return f"http://127.0.0.1:{self.port + 1}"
-
     def ask(self, path, body=None, seconds=60, content_type="application/json", verb=None):
-        """One request to the trainer; answers (status, JSON)."""
+        """One request through the gateway; answers (status, JSON)."""
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.key()}", "Content-Type": content_type}
-        request = urllib.request.Request(f"{self.training_url}{path}", data=body, headers=headers, method=verb)
+        request = urllib.request.Request(f"{self.server}{path}", data=body, headers=headers, method=verb)
         try:
             with urllib.request.urlopen(request, timeout=seconds) as answer:
                 return answer.status, json.load(answer)
@@ -108,6 +106,43 @@ class Both(Tandem):
         path = os.path.join(host, "stacks", self.name, "training", "trainer.sqlite")
         with sqlite3.connect(path) as database:
             return [row[0] for row in database.execute("select job from events where step is not null order by seq")]
+
+
+def processes_of_trainer():
+    """Ids of the trainer, its ranks and what keeps it running, the keepers first."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                line = file.read()
+        except OSError:
+            continue
+        if int(entry) != os.getpid() and (b"tandem_trainer" in line or (b"supervise" in line and b"trainer" in line)):
+            found.append((b"supervise" not in line, int(entry)))
+    return [pid for _, pid in sorted(found)]
+
+
+def signal_trainer(number):
+    for pid in processes_of_trainer():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def cost_of_idling(speed, rounds=5):
+    """Serving beside an idle trainer and beside one that is halted, by turns; at last with its processes ended."""
+    loads = {"idle": [], "halted": [], "ended": []}
+    for _ in range(rounds):
+        for kind, number in (("halted", signal.SIGSTOP), ("idle", signal.SIGCONT)):
+            signal_trainer(number)
+            loads[kind].append(speed())
+    signal_trainer(signal.SIGKILL)
+    time.sleep(3)
+    loads["ended"] = [speed() for _ in range(3)]
+    medians = {
+        kind: statistics.median(max(load["tokensPerSecond"][64]) for load in all_of_kind)
+        for kind, all_of_kind in loads.items()
+    }
+    return {"loads": loads, "medians": medians}
 
 
 class Peak:
@@ -166,7 +201,7 @@ def measure(run, row, say):
     """All that is asked of a running deployment; each part is in `row` as soon as it is known."""
     gpus, devices, spec = run.gpus, run.devices, run.deployment.spec
     it = run.deployment
-    speed = lambda: drive(it.base_url, it.key(), it.model_name(), 64)  # noqa: E731
+    speed = lambda: drive(it.base_url, it.key(), it.model_name())  # noqa: E731
     row["idleMiB"], row["processes"] = gpus.used_mib(devices), gpus.processes(devices)
     for process in row["processes"]:
         process["command"] = command_of(process["pid"])
@@ -174,7 +209,10 @@ def measure(run, row, say):
         row["loadIdle"] = [speed(), speed()]
         say(f"trainer idle: {row['loadIdle']}")
     row["loadedMiB"], row["loadedOfProcess"] = peak.used, peak.of_process
-    row["health"] = it.ask("/health/status")[1]
+    row["health"] = it.ask("/status.json")[1]
+    if run.arguments.brief:
+        row["idling"] = cost_of_idling(speed)
+        return
     files = [it.upload(rows_of(index, 32, 60)) for index in range(JOBS)]
     values = {"n_steps": STEPS, "batch_size": spec["batch_size"], "lora_rank": spec["rank"]}
     before = it.complete(it.model_name())
@@ -196,7 +234,7 @@ def measure(run, row, say):
     say(f"jobs: {[job['status'] for job in done]} in {row['trainSeconds']} s, apart by {row['stepsApart']}")
     row["texts"] = {"base": before, **{job["fine_tuned_model"]: it.complete(job["fine_tuned_model"]) for job in done}}
     row["baseAfter"] = it.complete(it.model_name())
-    row["trainerMemory"] = it.ask("/health/status")[1]
+    row["trainerMemory"] = it.ask("/status.json")[1]
     if run.left() > RESERVE_SECONDS + 40:
         too_much = it.upload(rows_of(0, 256, spec["sequence_length"] // 6))
         id = it.train(too_much, "too-much", n_steps=2, batch_size=256, lora_rank=spec["rank"])
@@ -217,8 +255,8 @@ class Run:
         self.row = {"cudaTotalGiB": cuda_totals_gib(arguments.runtime), "gpus": self.gpus.describe()}
         spec = dict(
             model=arguments.model, share=arguments.share, training_share=round(1 - arguments.share, 3), rank=32,
-            sequence_length=1024, batch_size=8, tensor_parallel=self.gpus.count, replicas=1, eager=arguments.eager,
-            dummy=False,
+            sequence_length=1024, batch_size=arguments.batch_size, tensor_parallel=self.gpus.count, replicas=1,
+            eager=arguments.eager, dummy=False,
         )  # fmt: skip
         folder = os.path.join(arguments.work, "both")
         os.makedirs(folder)
@@ -263,7 +301,7 @@ class Run:
             [mib for name, mib in row.get("trainingOfProcess", {}).items() if " trainer " in name], default=None
         )
         vllm = max([mib for name, mib in row.get("trainingOfProcess", {}).items() if " vllm " in name], default=None)
-        rates = [max(load["manyStreams"]) for load in row.get("loadIdle", [])]
+        rates = [max(load["tokensPerSecond"][64]) for load in row.get("loadIdle", [])]
         lines = [
             f"up: {row.get('up', {}).get('code')} in {row.get('up', {}).get('seconds')} s, vLLM healthy after "
             f"{row.get('up', {}).get('healthySeconds')} s; {(row.get('up', {}).get('lastLine') or '')[:200]}",
@@ -273,9 +311,9 @@ class Run:
             f"a GPU idle {row.get('idleMiB')}, after 64 streams {row.get('loadedMiB')}, training "
             f"{row.get('trainingMiB')} MiB; of a vLLM process {vllm}, of a trainer's rank {trainer} MiB",
             f"trainer's own: {json.dumps(find_key(row.get('trainerMemory'), 'memory'))}",
-            f"64 streams: idle {rates}, training {row.get('loadTraining', {}).get('manyStreams')} tok/s",
-            f"one stream: idle {[load['oneStream'] for load in row.get('loadIdle', [])]}, training "
-            f"{row.get('loadTraining', {}).get('oneStream')} tok/s",
+            f"tok/s by streams, and seconds to the first token: idle {json.dumps(row.get('loadIdle'))}, training "
+            f"{json.dumps(row.get('loadTraining'))}",
+            f"an idle trainer: {json.dumps(row.get('idling', {}).get('medians'))}",
             f"jobs: {[job['status'] for job in row.get('jobs', [])]} {row.get('steps')} steps in "
             f"{row.get('trainSeconds')} s, apart by {row.get('stepsApart')}",
             f"texts: {json.dumps(row.get('texts'))[:900]}",
@@ -302,6 +340,8 @@ def main():
     add("--model", default="Qwen3-0.6B")
     add("--share", type=float, default=0.4, help="of vLLM; the trainer has the rest (default: 0.4)")
     add("--eager", action="store_true", help="no CUDA graphs, a quicker start")
+    add("--brief", action="store_true", help="no jobs: memory, and what an idle trainer costs serving")
+    add("--batch-size", type=int, default=8)
     add("--seconds", type=float, default=560, help="limit of the whole run (default: 560)")
     add("--port", type=int, default=8000)
     add("--extra-args", type=str.split, default=[], help="more arguments for vLLM, in one text")

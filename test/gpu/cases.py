@@ -169,7 +169,10 @@ def main():
         "--case-seconds", type=float, default=CASE_SECONDS, help="a case starts only with this much time left"
     )
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument(
+        "--streams", type=lambda text: [int(count) for count in text.split(",")], default=[1, 8, 64, 256],
+        help="how many requests at once, with commas (default: 1,8,64,256)",
+    )  # fmt: skip
     parser.add_argument("--extra-args", type=str.split, default=[], help="more arguments for vLLM, in one text")
     parser.add_argument(
         "--extra-env", action="append", default=[], metavar="NAME=VALUE", help="more variables for vLLM"

@@ -42,6 +42,7 @@ class Deployment:
             folder,
         )
         self.server = f"http://127.0.0.1:{port}"
+        self.vllm = self.server
         self.base_url = f"{self.server}/v1"
         self.model = os.path.join(os.path.abspath(arguments.models), spec["model"])
 
@@ -49,7 +50,7 @@ class Deployment:
         print(f"[{self.name}] {text}", flush=True)
 
     def answers(self):
-        return is_healthy(self.server, seconds=5)
+        return is_healthy(self.vllm, seconds=5)
 
     def model_name(self):
         request = urllib.request.Request(f"{self.base_url}/models", headers={"Authorization": f"Bearer {self.key()}"})
@@ -65,9 +66,6 @@ class Deployment:
 
     def extra_arguments(self):
         arguments = ["--load-format=dummy"] if self.spec["dummy"] else []
-        # vLLM's own all-reduce wants peer access; without it graphs can't be captured.
-        if self.spec["tensor_parallel"] > 1:
-            arguments.append("--disable-custom-all-reduce")
         return [*arguments, *self.arguments.extra_args]
 
     def shared_host_variables(self):
@@ -113,6 +111,8 @@ class Tandem(Deployment):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
+        # The gateway has the port itself.
+        self.vllm = f"http://127.0.0.1:{self.port + 2}"
         self.settings_file = os.path.join(self.folder, f"Pulumi.{self.name}.yaml")
         settings = {
             "model": self.model,
@@ -191,7 +191,7 @@ class Tandem(Deployment):
         }
 
     def up(self, limit):
-        clock = HealthClock(self.server)
+        clock = HealthClock(self.vllm)
         code, document, seconds, last = self.call("up", "--yes", "--json", limit=limit)
         return {
             "code": code,
@@ -205,10 +205,7 @@ class Tandem(Deployment):
         if not hasattr(self, "_key"):
             code, document, _, _ = self.call("outputs", "--json", "--show-secrets", limit=30)
             os.remove(os.path.join(self.folder, "outputs.out"))
-            self._key = find_key(document, "apiKey") if code == 0 else None
-            # A failed `up` has no outputs, and its service can still be measured.
-            keys = (variables_of(pid).get("VLLM_API_KEY") for pid in self.processes())
-            self._key = self._key or next((key for key in keys if key), "")
+            self._key = find_key(document, "apiKey") if code == 0 else ""
         return self._key
 
     def truth(self):
@@ -270,6 +267,8 @@ class Direct(Deployment):
             *(["--data-parallel-size", str(spec["replicas"])] if spec["replicas"] > 1 else []),
             *("--enable-lora", "--max-loras", "8", "--max-lora-rank", "64"),
             *(["--enforce-eager"] if spec["eager"] else []),
+            # vLLM's own all-reduce wants peer access, or graphs can't be captured. `tandem` finds that out itself.
+            *(["--disable-custom-all-reduce"] if spec["tensor_parallel"] > 1 else []),
             *(["--max-model-len", str(self.arguments.max_model_len)] if self.arguments.max_model_len else []),
             *self.extra_arguments(),
         ]

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import random
 import shutil
+import statistics
 import subprocess
 import time
 import urllib.error
@@ -13,6 +15,7 @@ import urllib.request
 NVIDIA_SMI_SECONDS = 20
 TOKENS_OF_ONE_STREAM = 256
 TOKENS_OF_EACH_STREAM = 128
+TOKENS_OF_A_PROMPT = 512
 
 
 class GpuWatch:
@@ -98,12 +101,15 @@ def is_healthy(server, seconds=2):
         return False
 
 
-def drive(base_url, key, model, streams):
-    """Tokens a second of one stream, then of many at once, twice each: the first round compiles and fills caches."""
-    return asyncio.run(_drive(base_url, key, model, streams))
+def drive(base_url, key, model, counts=(1, 64)):
+    """Speed with each of these numbers of requests at once, twice each: the first round compiles and fills caches.
+
+    @returns for each number the tokens a second of both rounds, and the seconds until the first token (median, most)
+    """
+    return asyncio.run(_drive(base_url, key, model, counts))
 
 
-async def _drive(base_url, key, model, streams):
+async def _drive(base_url, key, model, counts):
     import aiohttp
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -112,19 +118,31 @@ async def _drive(base_url, key, model, streams):
         headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0)
     ) as session:
 
-        async def rate(count, tokens):
-            started = time.monotonic()
-            request = dict(
-                model=model, prompt="The capital of France is", max_tokens=tokens, ignore_eos=True, temperature=0
-            )
-            answers = await asyncio.gather(
-                *[_complete(session, f"{base_url}/completions", request) for _ in range(count)]
-            )
-            return round(sum(answers) / (time.monotonic() - started), 1)
+        async def at_once(count, **values):
+            async def one():
+                started = time.monotonic()
+                request = dict(model=model, ignore_eos=True, temperature=0, **values)
+                if "prompt" not in request:
+                    request["prompt"] = [random.randrange(1000, 9000) for _ in range(TOKENS_OF_A_PROMPT)]
+                tokens = await _complete(session, f"{base_url}/completions", request)
+                return tokens, time.monotonic() - started
 
-        one = [await rate(1, TOKENS_OF_ONE_STREAM) for _ in range(2)]
-        many = [await rate(streams, TOKENS_OF_EACH_STREAM) for _ in range(2)]
-    return {"oneStream": one, "manyStreams": many, "streams": streams}
+            started = time.monotonic()
+            answers = await asyncio.gather(*[one() for _ in range(count)])
+            rate = sum(tokens for tokens, _ in answers) / (time.monotonic() - started)
+            return round(rate, 1), sorted(seconds for _, seconds in answers)
+
+        result = {"tokensPerSecond": {}, "firstTokenSeconds": {}}
+        for count in counts:
+            tokens = TOKENS_OF_ONE_STREAM if count == 1 else TOKENS_OF_EACH_STREAM
+            rounds = [await at_once(count, prompt="The capital of France is", max_tokens=tokens) for _ in range(2)]
+            result["tokensPerSecond"][count] = [rate for rate, _ in rounds]
+        for count in counts:
+            # An answer of one token to a prompt that nobody sent before takes as long as the first one of many.
+            await at_once(count, max_tokens=1)
+            _, first = await at_once(count, max_tokens=1)
+            result["firstTokenSeconds"][count] = [round(statistics.median(first), 3), round(first[-1], 3)]
+    return result
 
 
 async def _complete(session, url, request):
@@ -178,8 +196,8 @@ COLUMNS = (
     "of CUDA",
     "ready s",
     "up s",
-    "1 stream",
-    "64 streams",
+    "tok/s",
+    "first token ms",
     "again",
     "down s",
     "note",
@@ -208,8 +226,8 @@ def _cells(row, gpus, cuda_totals):
         of_cuda,
         _number(up.get("healthySeconds"), 0),
         _number(up.get("seconds"), 0) + ("" if up.get("code", 0) == 0 else f" (exit {up['code']})"),
-        _number(max(load.get("oneStream", [0])) or None, 0),
-        _number(max(load.get("manyStreams", [0])) or None, 0),
+        " ".join(f"{count}:{max(rates):.0f}" for count, rates in load.get("tokensPerSecond", {}).items()) or "-",
+        " ".join(f"{count}:{first[0] * 1000:.0f}" for count, first in load.get("firstTokenSeconds", {}).items()) or "-",
         "-" if not again else f"{again['seconds']:.1f} s {again['changes']}",
         _number(down.get("seconds"), 1) + ("" if down.get("code", 0) == 0 else f" (exit {down['code']})"),
         " ".join(row.get("note", "").split())[:160],

@@ -7,8 +7,8 @@
 #   two.sh both ROOT OUT [options of both.py]     the same with the trainer beside vLLM, on the same GPUs
 #
 # PIECES holds any of: site*.tar.xz (Python packages with vLLM), trainer*.tar.xz (those of requirements-megatron-bridge.txt that
-# the machine lacks), node.xz (Node 22), pulumi.xz (the Pulumi CLI), program.tar.xz (pack-program.sh). The machine has python3
-# with PyTorch, transformers and aiohttp, and a C compiler.
+# the machine lacks), node.xz (Node 22), pulumi.xz (the Pulumi CLI), nginx.tar.xz (pack-nginx.sh), program.tar.xz
+# (pack-program.sh). The machine has python3 with PyTorch, transformers and aiohttp, and a C compiler.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -19,6 +19,7 @@ prepare() {
     case ${piece##*/} in
       site*.tar.xz) tar -C "$root/site" -xJf "$piece" & ;;
       trainer*.tar.xz) tar -C "$root/trainer-site" -xJf "$piece" & ;;
+      nginx*.tar.xz) tar -C "$root/bin" -xJf "$piece" & ;;
       program*.tar.xz) tar -C "$root/program" -xJf "$piece" & ;;
       node.xz | pulumi.xz)
         binary=$(basename "$piece" .xz)
@@ -95,7 +96,7 @@ measure() {
 case ${1:-} in
   prepare | models | run | both) "$@" ;;
   *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -41,7 +41,7 @@ function shapeOf({ model }: Row) {
   return shape;
 }
 
-/** vLLM on an H100, which is what all rows so far were measured on. */
+/** vLLM on an H100 or H200, which take as many sequences at once. */
 function servingOf(row: Row): ServingShape {
   return {
     shape: shapeOf(row),
