@@ -53,12 +53,12 @@ const tlsSettings = z
 
 const limitSettings = z
   .strictObject({
-    requestsPerSecond: setting(z.number().int().min(1).max(100_000).default(200), {
+    requestsPerSecond: setting(z.number().int().min(1).max(100_000).default(2000), {
       doc: "How many requests a second one key may send; twice as many may come at once.",
       allowed: "a whole number from 1",
       example: 200,
     }),
-    connections: setting(z.number().int().min(1).max(16_384).default(512), {
+    connections: setting(z.number().int().min(1).max(16_384).default(2048), {
       doc: "How many requests of one key are answered at once.",
       allowed: "a whole number from 1 to 16384",
       example: 512,
