@@ -15,13 +15,13 @@ const CAUSES: readonly {
     hopeless: true,
   },
   {
-    says: /manifest unknown|not found|does not exist|404/i,
+    says: /manifest unknown|not found|does not exist|\b404\b/i,
     cause: "the registry has no such image",
     cure: "check name and tag in `kubernetes.images`",
     hopeless: true,
   },
   {
-    says: /toomanyrequests|rate limit|429/i,
+    says: /toomanyrequests|rate limit|\b429\b/i,
     cause: "the registry counts the pulls and has had enough",
     cure: "log in to it (`kubernetes.images.pullSecrets`), or use a mirror",
     hopeless: false,
@@ -71,7 +71,7 @@ export function imageTrouble(pod: string, { name, image, state }: V1ContainerSta
   if (!["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"].includes(reason))
     return undefined;
   const known = CAUSES.find(({ says }) => says.test(message));
-  // While it backs off, the message holds no reason any more: what the pull said stands in the words before.
+  // While they back off, older kubelets give no reason any more: what the pull said stands in the words before.
   const cause = known?.cause ?? (message.startsWith("Back-off") ? "it is tried again" : message.slice(0, 300));
   return {
     code: "image-pull",

@@ -192,9 +192,23 @@ function probeTrouble(pod: string, status: V1ContainerStatus, events: readonly C
       hopelessAfterSeconds: 0,
     };
   }
-  const event = latest(ofContainer, ({ reason }) => reason === "Unhealthy");
+  const unhealthy = (probe: RegExp) =>
+    latest(ofContainer, ({ reason, message = "" }) => reason === "Unhealthy" && probe.test(message));
+  if (
+    ofContainer.some(({ reason, message = "" }) => reason === "Killing" && message.includes("failed liveness probe"))
+  ) {
+    return {
+      code: "hung",
+      pod,
+      text: `${status.name} was started again: ${lastWords(unhealthy(/^Liveness probe failed:/)?.message)}`,
+      cure: `kubectl logs ${pod} -c ${status.name} --previous`,
+    };
+  }
+  // One that could not be run at all says nothing of the container: it was just ending.
+  const event = unhealthy(/^(Startup|Readiness) probe failed:/);
   if (event === undefined) return undefined;
-  return { code: "loading", pod, text: `${status.name} runs and does not answer yet: ${lastWords(event.message)}` };
+  const said = lastWords(event.message?.replace(/^.*? failed: ?/, ""));
+  return { code: "loading", pod, text: `${status.name} runs and does not answer yet${said === "" ? "" : `: ${said}`}` };
 }
 
 function latest(events: readonly CoreV1Event[], is: (event: CoreV1Event) => boolean): CoreV1Event | undefined {

@@ -129,19 +129,34 @@ describe("a pod that no node takes", () => {
   });
 });
 
+/** As the kubelet 1.36 and containerd 1.6 of a real node say it (node.slow.test.ts) of an image of a registry of that name. */
+const pulling = (registry: string, why: string, rpc = "") =>
+  `${rpc}failed to pull and unpack image "${registry}/vllm:1": failed to resolve reference "${registry}/vllm:1": ${why}`;
+const backOff = (message: string) => `Back-off pulling image "registry.example.com/vllm:1": ErrImagePull: ${message}`;
+const MISSING = pulling("localhost:5000", "localhost:5000/vllm:1: not found", "rpc error: code = NotFound desc = ");
+const HEAD = 'failed to do request: Head "https://registry.invalid/v2/vllm/manifests/1": dial tcp';
+const HEX = "sha256:0404042904040429040404290404042904040429040404290404042904040429";
+
 describe("an image that does not come", () => {
   it.each([
+    [MISSING, "has no such image", 45],
+    [backOff(MISSING), "has no such image", 45],
     [
-      "failed to pull and unpack image: failed to resolve reference: registry.example.com/vllm:1: not found",
-      "has no such image",
+      pulling(
+        "localhost:5001",
+        "pulling from host localhost:5001 failed with status code [manifests 1]: 401 Unauthorized",
+      ),
+      "wants a login",
       45,
     ],
-    ["pulling from host nvcr.io failed with status code [manifests 26.08]: 401 Unauthorized", "wants a login", 45],
     [
-      "failed to do request: Head https://registry.example.com/v2/: dial tcp: lookup registry.example.com: no such host",
-      "does not reach the registry",
+      pulling("registry.invalid", `${HEAD}: lookup registry.invalid on 10.96.0.10:53: no such host`),
+      "does not reach",
       undefined,
     ],
+    [pulling("localhost:5002", `${HEAD} 127.0.0.1:5002: connect: connection refused`), "does not reach", undefined],
+    [`${HEX}: ${HEAD}: i/o timeout`, "does not reach", undefined],
+    // From the sources: nobody said these here.
     ["toomanyrequests: You have reached your pull rate limit", "counts the pulls", undefined],
     ["tls: failed to verify certificate: x509: certificate signed by unknown authority", "does not trust", 45],
     ["write /var/lib/containerd/tmp: no space left on device", "disk is full", undefined],
@@ -228,8 +243,33 @@ describe("a container that is still loading", () => {
         ),
       ],
     });
-    expect(trouble).toMatchObject({ code: "loading", text: expect.stringContaining("Connection refused") });
+    expect(trouble).toMatchObject({
+      code: "loading",
+      text: "serving runs and does not answer yet: port 8002/health gives no answer within 5 s: [Errno 111] Connection refused",
+    });
     expect(trouble!.hopelessAfterSeconds).toBeUndefined();
+  });
+
+  it("is told without a word of a probe that came too late to be run", () => {
+    const late =
+      "Startup probe errored and resulted in unknown state: rpc error: code = NotFound desc = failed to exec";
+    const events = [event("Unhealthy", late, field), event("Unhealthy", "Startup probe failed: ", field)];
+    expect(troubles({ pods: [running], events }).map(({ text }) => text)).toEqual([
+      "serving runs and does not answer yet",
+    ]);
+  });
+
+  it("hung before", () => {
+    const events = [
+      event("Unhealthy", "Liveness probe failed: 1 requests and no token for 189 s: the engine hangs\n", field),
+      event("Killing", "Container serving failed liveness probe, will be restarted", field),
+    ];
+    expect(troubles({ pods: [running], events })).toMatchObject([
+      {
+        code: "hung",
+        text: expect.stringMatching(/^serving was started again: .*no token for 189 s: the engine hangs$/),
+      },
+    ]);
   });
 
   it("is a failure when its budget is used up", () => {
