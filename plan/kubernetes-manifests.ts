@@ -12,6 +12,7 @@ import {
 import { networkManifests } from "./kubernetes-network";
 import { podTemplate } from "./kubernetes-pod";
 import { cacheAtDestroy } from "./lease-defaults";
+import type { Plan } from "./plan";
 import type { RunMark } from "./run-tags";
 import type { Settings } from "./settings";
 
@@ -50,7 +51,7 @@ export function kubernetesManifests(request: ManifestRequest): ClusterManifests 
   return {
     objects: [
       ...(createNamespace ? [namespaceManifest(namespace, mark)] : []),
-      config("plan", { "plan.json": JSON.stringify(plan, undefined, 2), sharing: sharing.reason }),
+      config("plan", { "plan.json": JSON.stringify(lastingPlan(plan), undefined, 2), sharing: sharing.reason }),
       config("scripts", files.scripts),
       ...(trains ? [config("trainer", files.trainer)] : []),
       config("gateway", { "nginx.conf": gateway }),
@@ -63,6 +64,11 @@ export function kubernetesManifests(request: ManifestRequest): ClusterManifests 
     // The usual image has the vLLM of `vllmVersion`, whose options are known.
     warnings: settings.kubernetes.images.serving === undefined ? [] : servingLaunch(request).warnings,
   };
+}
+
+/** The plan without what is the case just now, such as GPUs that are in use: that would be a change at the next run. */
+export function lastingPlan(plan: Plan): Plan {
+  return { ...plan, warnings: [] };
 }
 
 /** Held to the restricted standard: a pod that would need more is refused by the API server. */

@@ -13,9 +13,14 @@ type DraFacts = NonNullable<ClusterFacts["dra"]>;
 
 /**
  * Asks the API server what the cluster is; changes nothing. What this user may not read counts as not there, except nodes.
+ * @param stack whose own pods take nothing away from it; name of its objects
  * @throws ProblemsError when the cluster does not answer
  */
-export async function readClusterFacts(client: ClusterClient, namespace: string): Promise<ClusterFacts> {
+export async function readClusterFacts(
+  client: ClusterClient,
+  namespace: string,
+  stack?: string,
+): Promise<ClusterFacts> {
   const { config, core, library } = client;
   const { gitVersion } = await answer(client, config.makeApiClient(library.VersionApi).getCode());
   const storage = config.makeApiClient(library.StorageV1Api);
@@ -34,12 +39,15 @@ export async function readClusterFacts(client: ClusterClient, namespace: string)
       answer(client, config.makeApiClient(library.ApisApi).getAPIVersions()),
     ]);
   const served = new Set(groups.groups.flatMap(({ versions }) => versions.map(({ groupVersion }) => groupVersion)));
+  const others = pods.items.filter(
+    ({ metadata }) => metadata?.namespace !== namespace || metadata.labels?.["app.kubernetes.io/instance"] !== stack,
+  );
   const isDefault = (kind: string, annotations: Record<string, string> = {}) =>
     annotations[`${kind}.kubernetes.io/is-default-class`] === "true";
   return {
     context: client.context,
     serverVersion: gitVersion,
-    nodes: nodes.items.map((node) => nodeFacts(node, pods.items)).toSorted((a, b) => a.name.localeCompare(b.name)),
+    nodes: nodes.items.map((node) => nodeFacts(node, others)).toSorted((a, b) => a.name.localeCompare(b.name)),
     dra: await draFacts(client, served),
     gpuOperator: await operatorFacts(client, served),
     storageClasses: storageClasses.items.map(({ metadata }) => ({

@@ -48,7 +48,8 @@ export async function prepareCluster(
   const { kubeconfig, context, namespace } = settings.kubernetes;
   const target: ClusterTarget = { kubeconfig, context };
   const client = await openCluster(target);
-  const facts = await readClusterFacts(client, namespace);
+  const name = objectName(stack);
+  const facts = await readClusterFacts(client, namespace, name);
   const shape = await findShape(settings);
   const planned = planCluster(facts, shape, settings);
   if (planned.plan === undefined) {
@@ -57,7 +58,6 @@ export async function prepareCluster(
   }
   if (facts.namespace === undefined) await refuseMissingModel(planned.settings);
   const mark = settings.kubernetes.createNamespace ? markOf(facts, planned.plan, stack) : undefined;
-  const name = objectName(stack);
   const { plan, chosen, sharing, installsOperator } = planned;
   const proofReason = await whyProveAgain(client, namespace, name);
   const request = { name, settings: planned.settings, plan, facts, chosen, sharing, mark };

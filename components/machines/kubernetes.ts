@@ -14,6 +14,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { readyLimitSeconds, type ClusterPrepared } from "../../bootstrap/kubernetes/prepare";
 import type { ProofResult } from "../../bootstrap/runner/proof";
 import { gatewayKeys } from "../../plan/kubernetes-gateway";
+import { lastingPlan } from "../../plan/kubernetes-manifests";
 import { stackLabels, type Manifest } from "../../plan/kubernetes-names";
 import { cacheAtDestroy } from "../../plan/lease-defaults";
 import type { Settings } from "../../plan/settings";
@@ -64,7 +65,14 @@ export class ClusterPair extends pulumi.ComponentResource {
     // The path, never the contents: those are credentials, and belong to whoever runs this.
     const provider = new Provider(
       `${name}-kubernetes`,
-      { kubeconfig: target.kubeconfig, context: target.context, enableServerSideApply: true },
+      {
+        kubeconfig: target.kubeconfig,
+        context: target.context,
+        enableServerSideApply: true,
+        // Their names stay, so one that changes would be away for a moment, and a pod that starts then would find nothing.
+        enableConfigMapMutable: true,
+        enableSecretMutable: true,
+      },
       { parent: this, dependsOn: taken },
     );
     const child = { parent: this, provider, dependsOn: [taken] };
@@ -75,7 +83,7 @@ export class ClusterPair extends pulumi.ComponentResource {
       {
         request: pulumi.all([keys.value, last.generation]).apply(([apiKey, generation]) => ({
           ...held,
-          plan: cluster.plan,
+          plan: lastingPlan(cluster.plan),
           pods: settings.kubernetes.pods,
           revision: String(generation ?? ""),
           limitSeconds: readyLimitSeconds(cluster.plan),

@@ -155,6 +155,9 @@ describe.skipIf(!canRun)("a real control plane", () => {
     ]);
     const facts = await readClusterFacts(cluster.client, "one");
     expect(facts.nodes.map(({ requested }) => requested.gpus).toSorted()).toEqual([0, 4]);
+    // The stack itself takes nothing away from what it is planned on.
+    const { nodes } = await readClusterFacts(cluster.client, "one", "one");
+    expect(nodes.map(({ requested }) => requested.gpus)).toEqual([0, 0]);
     expect(facts.namespace?.labels["app.kubernetes.io/managed-by"]).toBe("tandem");
   });
 
