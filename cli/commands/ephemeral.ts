@@ -47,7 +47,8 @@ interface Context {
   readonly interruption: Interruption;
   readonly watchdog: Watchdog;
   readonly phases: Phase[];
-  readonly ttlSeconds: number;
+  /** When the environment ends by itself, in milliseconds since 1970. */
+  readonly endsAt: number;
   /** Flags that `up` gets: secrets are in no file. */
   readonly secretFlags: readonly string[];
 }
@@ -82,15 +83,16 @@ export async function ephemeral(
   const watchdog = startWatchdog(run, ownCommand());
   // Inherited by all that is started from here on.
   process.env[MARK_VARIABLE] = run.name;
-  const context: Context = { run, options, console, interruption, watchdog, phases: [], ttlSeconds, secretFlags };
-  console.say(
-    `environment ${run.name}, gone at ${new Date(Date.now() + ttlSeconds * 1000).toISOString()} at the latest`,
-  );
+  const endsAt = startedAt.getTime() + ttlSeconds * 1000;
+  const context: Context = { run, options, console, interruption, watchdog, phases: [], endsAt, secretFlags };
+  console.say(`environment ${run.name}, gone at ${new Date(endsAt).toISOString()} at the latest`);
   let code = await upAndCommand(context, command);
-  if (code !== 0 && keepSeconds > 0 && !interruption.isRequested) await keep(context, keepSeconds);
-  const isGone = await destroy(context);
+  // What comes later only ends a wait: the status stays the command's.
   if (signal !== undefined) code = signalCode(signal);
-  else if (code === 0 && !isGone) code = EPHEMERAL_EXIT.notGone;
+  if (keepSeconds > 0 && isWorthKeeping(context.phases, code) && !interruption.isRequested)
+    await keep(context, keepSeconds);
+  const isGone = await destroy(context);
+  if (code === 0 && !isGone) code = EPHEMERAL_EXIT.notGone;
   report(context, { command, code, startedAt, isGone });
   return code;
 }
@@ -172,24 +174,31 @@ function environmentFor({ run }: Context, outputs: Outputs): NodeJS.ProcessEnv {
 }
 
 async function collect(context: Context, outputs: Outputs | undefined, failure: string | undefined): Promise<void> {
-  const { run, options, console } = context;
-  if (options.artifacts === undefined && failure === undefined) return;
+  const { run, options, console, interruption } = context;
+  // Who interrupts wants an end, and what explains a failure takes its time.
+  const explained = interruption.isRequested ? undefined : failure;
+  if (interruption.isUrgent || (options.artifacts === undefined && explained === undefined)) return;
   try {
-    const kept = await keepArtifacts({ run, folder: options.artifacts, outputs, failure, context });
+    const kept = await keepArtifacts({ run, folder: options.artifacts, outputs, failure: explained, context });
     for (const line of kept) console.say(line);
   } catch (error) {
     console.say(`not everything could be kept: ${messageOf(error)}`);
   }
 }
 
+/** Nothing is there to be looked at when a mistake in the settings was found before anything was made. */
+function isWorthKeeping(phases: readonly Phase[], code: number): boolean {
+  return phases.some(({ name, status }) => name === "command" && status === "failed") || code === EPHEMERAL_EXIT.notUp;
+}
+
 /** Time for the user to look; any interruption ends it. The environment's own end comes first. */
-async function keep({ run, console, interruption, ttlSeconds }: Context, keepSeconds: number): Promise<void> {
-  const seconds = Math.min(keepSeconds, ttlSeconds);
-  const until = new Date(Date.now() + seconds * 1000).toISOString();
+async function keep({ run, console, interruption, endsAt }: Context, keepSeconds: number): Promise<void> {
+  const milliseconds = Math.max(0, Math.min(keepSeconds * 1000, endsAt - Date.now()));
+  const until = new Date(Date.now() + milliseconds).toISOString();
   console.say(
     `it failed: the environment is kept until ${until}\n  look: tandem status --env ${run.settings}, tandem logs --env ${run.settings}\n  end it now: Ctrl-C, or kill ${process.pid}`,
   );
-  await interruption.guard(sleep(seconds * 1000)).catch(() => undefined);
+  await interruption.guard(sleep(milliseconds)).catch(() => undefined);
 }
 
 /** @returns whether everything is proven to be gone */
