@@ -20,6 +20,14 @@ export function lastPlans(environment: Environment): HostPlans {
   return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as HostPlans) : {};
 }
 
+/** Why nothing can be proven by a plan: an earlier version of Tandem wrote it, and did not say yet where vLLM listens. */
+export function outdated(plan: Plan, environment: string): string | undefined {
+  // Written by whatever version made the last `up`.
+  const { servingPort } = plan as Partial<Plan>;
+  if (servingPort !== undefined) return undefined;
+  return `the last \`up\` was made by an older Tandem, which did not note where vLLM listens — fix: tandem up --env ${environment}`;
+}
+
 export function forgetPlans(environment: Environment): void {
   rmSync(planFile(environment), { force: true });
 }

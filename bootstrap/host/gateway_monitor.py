@@ -106,7 +106,8 @@ class Monitor:
             parts += [text] if status == 200 else []
         if settings.get("training"):
             parts.append(gateway_metrics.training(self.jobs(settings["training"])))
-        parts.append(gateway_metrics.dcgm() or gateway_metrics.gpus(gateway_metrics.read_gpus()))
+        # Both: dashboard and alerts stand on ours, which are there without an exporter as well.
+        parts += [gateway_metrics.gpus(gateway_metrics.read_gpus()), gateway_metrics.dcgm()]
         with contextlib.suppress(OSError):
             parts.append(gateway_metrics.nginx(ask_socket(self._run / "var" / "nginx.sock", "/stub", 2.0)))
         return gateway_metrics.joined(parts).encode()

@@ -13,7 +13,7 @@ import { clusterChecks } from "../cluster";
 import { environmentTargets } from "../environment-hosts";
 import { findEnvironment } from "../environments";
 import { CommandError, EXIT, messageOf } from "../exit";
-import { lastPlans } from "../last-plan";
+import { lastPlans, outdated } from "../last-plan";
 import { OperationLock } from "../operation-lock";
 import { outputsOf } from "../reading";
 import { describeHealth, renderChecks } from "../render-outputs";
@@ -104,6 +104,8 @@ async function checkHost(
   const applied = host.steps.filter(({ step }) => step !== "proof").map(toCheck);
   if (plan === undefined)
     return [...applied, { name: "proof", status: "fail", detail: "no `up` has come this far here" }];
+  const detail = outdated(plan, service.stack);
+  if (detail !== undefined) return [...applied, { name: "proof", status: "fail", detail }];
   const token = host.steps.find(({ step }) => step === "proof")?.token ?? "";
   return [...applied, ...(await prove({ ...service, target: host.target, plan, token }, console))];
 }

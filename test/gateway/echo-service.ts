@@ -21,6 +21,8 @@ export class EchoService {
   abandoned = 0;
   /** Takes requests and answers none. */
   hangs = false;
+  /** Requests that it took so. */
+  waiting = 0;
   private readonly server: Server;
 
   constructor() {
@@ -28,7 +30,10 @@ export class EchoService {
       const chunks: Buffer[] = [];
       request.on("data", (chunk: Buffer) => chunks.push(chunk));
       request.on("end", () => {
-        if (this.hangs) return;
+        if (this.hangs) {
+          this.waiting++;
+          return;
+        }
         const body = Buffer.concat(chunks);
         const { method = "", url = "", headers } = request;
         this.arrived.push({ method, url, headers, bytes: body.length });

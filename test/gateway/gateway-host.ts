@@ -20,9 +20,13 @@ export class GatewayHost {
   port!: number;
   servingPort!: number;
 
-  /** @param environment of the host's scripts and units, e.g. another PATH */
-  constructor(environment: Readonly<Record<string, string>> = {}) {
-    this.host = new TestHost({}, { TANDEM_CACHE_DIR: SHARED_CACHE, ...environment });
+  /**
+   * @param environment of the host's scripts and units, e.g. another PATH
+   * @param user who runs all of it, with a cache of their own
+   */
+  constructor(environment: Readonly<Record<string, string>> = {}, user?: number) {
+    const shared = user === undefined && { TANDEM_CACHE_DIR: SHARED_CACHE };
+    this.host = new TestHost({}, { ...shared, ...environment }, user);
   }
 
   /** @param settings on top of a gateway with a trainer */

@@ -1,10 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { connect } from "node:tls";
 import * as path from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { processesWith, read, until } from "../host/host";
+import { gatewayConfiguration } from "../../plan/gateway";
+import { SHARED_CACHE } from "../fixtures/shared-cache";
+import { EchoService } from "./echo-service";
 import { GatewayHost, KEYS } from "./gateway-host";
 
 let gateway: GatewayHost;
@@ -127,12 +130,74 @@ describe("the gateway's step", () => {
     expect(await statusWith(KEYS.default)).toBe(200);
   });
 
+  it.runIf(process.getuid?.() === 0)("serves and holds as a user without root's rights, too", async () => {
+    const nobody = 65534;
+    // The system's Python: another may lie in a home of root's.
+    gateway = new GatewayHost({ TANDEM_PYTHON: "/usr/bin/python3", PATH: "/usr/local/bin:/usr/bin:/bin" }, nobody);
+    const tools = path.join(gateway.host.environment["TANDEM_CACHE_DIR"]!, "tools");
+    mkdirSync(tools, { recursive: true });
+    cpSync(path.join(SHARED_CACHE, "tools"), tools, {
+      recursive: true,
+      preserveTimestamps: true,
+      filter: (file) => file === path.join(SHARED_CACHE, "tools") || file.includes("/nginx-"),
+    });
+    execFileSync("chown", ["-R", `${nobody}:${nobody}`, path.dirname(tools)]);
+    await gateway.start();
+    expect(await statusWith(KEYS.default)).toBe(200);
+    expect(await statusWith(`${KEYS.default}x`)).toBe(401);
+    expect(read(`/proc/${masterProcess()}/status`)).toMatch(new RegExp(`^Uid:\\s${nobody}\\s${nobody}\\s`, "m"));
+    expect(await holds()).toMatchObject({ holds: true });
+    expect((await gateway.apply({ default: KEYS.default })).stderr).toContain("no request is interrupted");
+    expect(await statusWith(KEYS.alice)).toBe(401);
+  });
+
   it("names who has the port", async () => {
     await started();
     const { port } = new URL(`http://127.0.0.1:${gateway.servingPort}`);
     const answer = await gateway.apply(KEYS, { ...gateway.document, port: Number(port) });
     expect(answer).toMatchObject({ code: 31, stderr: expect.stringContaining(`port ${port} is taken by process`) });
     expect(await statusWith(KEYS.default)).toBe(200);
+  });
+});
+
+describe("several vLLM behind one gateway", () => {
+  it("share the requests, and one that dies costs no more than what it was answering", async () => {
+    await started();
+    const second = new EchoService();
+    const serving = [gateway.servingPort, await second.listen()].map((port) => `127.0.0.1:${port}`);
+    const { address, port, monitor } = gateway.document;
+    const limits = { requestsPerSecond: 1000, connections: 512, bodyMiB: 1, fileMiB: 1 };
+    const configuration = gatewayConfiguration({ address, port, tls: false, allowedCidrs: [], serving, limits });
+    const document = { ...gateway.document, configuration, monitor: { ...monitor, serving } };
+    expect((await gateway.apply(KEYS, document)).code).toBe(0);
+    const ask = (body: object = {}) =>
+      gateway.fetch("/v1/completions", { method: "POST", key: KEYS.default, body: JSON.stringify(body) });
+    const many = async () => (await Promise.all(Array.from({ length: 40 }, () => ask()))).map(({ status }) => status);
+    try {
+      expect(new Set(await many())).toEqual(new Set([200]));
+      for (const service of [gateway.serving, second]) expect(service.arrived.length).toBeGreaterThan(10);
+      // The one that is busy gets the next ones last.
+      gateway.serving.hangs = true;
+      const waiting = [ask(), ask()];
+      await expect.poll(() => gateway.serving.waiting).toBeGreaterThan(0);
+      const before = second.arrived.length;
+      for (let count = 0; count < 10; count++) expect((await ask()).status).toBe(200);
+      expect(second.arrived.length - before).toBeGreaterThanOrEqual(10);
+      const held = gateway.serving.waiting;
+      await gateway.serving.close();
+      const ended = (await Promise.all(waiting)).map(({ status }) => status);
+      expect(ended.filter((status) => status === 503)).toHaveLength(held);
+      expect(new Set(await many())).toEqual(new Set([200]));
+      // Back again, it is asked again.
+      gateway.serving.hangs = false;
+      await gateway.serving.listen(gateway.servingPort);
+      const known = gateway.serving.arrived.length;
+      await expect
+        .poll(async () => (await many()) && gateway.serving.arrived.length > known, { timeout: 10_000, interval: 500 })
+        .toBe(true);
+    } finally {
+      await second.close();
+    }
   });
 });
 

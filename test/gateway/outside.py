@@ -3,8 +3,8 @@
 outside.py scan HOST              prints the open TCP ports
 outside.py send HOST PORT [TLS]   reads requests on standard input, one base64 text a line, and prints the status of
                                   each answer, 0 for a connection that was closed without one
-outside.py slow|hold|guess HOST PORT COUNT   too much of one thing at once, always over TLS; the first request on standard
-                                  input is a good one, that is sent meanwhile:
+outside.py slow|hold|guess HOST PORT COUNT   too much of one thing at once, always over TLS; a good request comes on
+                                  standard input and is sent meanwhile:
     slow    sends COUNT requests drop by drop; prints the good one's status and the seconds until all were cut off
     hold    opens COUNT connections and sends nothing; prints the good one's status and how many stood at that moment
     guess   asks with COUNT wrong keys; prints the good one's status and each of theirs

@@ -1,5 +1,14 @@
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 
@@ -32,11 +41,22 @@ export class TestHost {
   readonly stackDir = path.join(this.hostDir, "stacks", this.stack);
   readonly environment: Record<string, string>;
 
-  /** @param steps scripts of the test's own beside the real ones, by step name */
-  constructor(steps: Readonly<Record<string, string>> = {}, environment: Readonly<Record<string, string>> = {}) {
+  /**
+   * @param steps scripts of the test's own beside the real ones, by step name
+   * @param user whom all of it belongs to and runs as; whoever runs the tests when left out
+   */
+  constructor(
+    steps: Readonly<Record<string, string>> = {},
+    environment: Readonly<Record<string, string>> = {},
+    private readonly user?: number,
+  ) {
     const scripts = path.join(this.root, "scripts");
     execFileSync("mkdir", ["-p", scripts, path.join(this.root, "home")]);
-    for (const name of readdirSync(HOST_SCRIPTS)) symlinkSync(path.join(HOST_SCRIPTS, name), path.join(scripts, name));
+    // Another user may not get to where the project lies.
+    if (user !== undefined) cpSync(HOST_SCRIPTS, scripts, { recursive: true });
+    else
+      for (const name of readdirSync(HOST_SCRIPTS))
+        symlinkSync(path.join(HOST_SCRIPTS, name), path.join(scripts, name));
     for (const [step, text] of Object.entries(steps)) writeFileSync(path.join(scripts, `${step}.sh`), text);
     this.environment = {
       TANDEM_STACK: this.stack,
@@ -47,12 +67,14 @@ export class TestHost {
       HOME: path.join(this.root, "home"),
       ...environment,
     };
+    if (user !== undefined) execFileSync("chown", ["-R", `${user}:${user}`, this.root]);
   }
 
   /** Starts `work.sh` (or another script) and hands out the process; its request goes to standard input. */
   start(argv: readonly string[], request: Request = {}, script = "work.sh"): ChildProcess {
     const child = spawn("sh", [path.join(this.environment["TANDEM_SCRIPTS_DIR"] ?? "", script), ...argv], {
       env: { ...process.env, ...this.environment },
+      ...(this.user !== undefined && { uid: this.user, gid: this.user, cwd: this.root }),
     });
     const { values = {}, document = {}, secrets = {} } = request;
     child.stdin.on("error", () => undefined);

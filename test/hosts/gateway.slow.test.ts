@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { copyFileSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
 import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -150,6 +150,22 @@ describeOnHosts("a gateway, from other hosts", () => {
         .split("\n")
         .slice(0, 2),
     ).toEqual(["masked", "inactive"]);
+  });
+
+  it("adds what a DCGM exporter says to its metrics, where one runs", async () => {
+    // A fake: the form is that of the exporter's own README; none ran.
+    const text = [
+      "# HELP DCGM_FI_DEV_SM_CLOCK SM clock frequency (in MHz).",
+      "# TYPE DCGM_FI_DEV_SM_CLOCK gauge",
+      'DCGM_FI_DEV_SM_CLOCK{gpu="0", UUID="GPU-604ac76c-d9cf-fef3-62e9-d92044ab6e52"} 139',
+    ];
+    mkdirSync(path.join(box.root, "srv/dcgm"));
+    writeFileSync(path.join(box.root, "srv/dcgm/metrics"), `${text.join("\n")}\n`);
+    const metrics = `curl -sk -H 'Authorization: Bearer ${outputs.apiKey}' https://127.0.0.1:${PORT}/metrics`;
+    expect(await box.exec(metrics)).not.toContain("DCGM_FI_");
+    await box.exec("systemd-run -q --unit=dcgm python3 -m http.server -b 127.0.0.1 -d /srv/dcgm 9400");
+    await expect.poll(() => box.exec(metrics), { timeout: 10_000, interval: 1100 }).toContain(text[2]);
+    await box.exec("systemctl stop dcgm");
   });
 
   it("is there again after a restart of the host, with the same keys", async () => {
