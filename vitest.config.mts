@@ -4,6 +4,7 @@ const heavy = ["test/**/*.slow.test.ts", "test/**/*.real.test.ts"];
 const onTestHosts = [
   "test/fixtures/hosts/*.slow.test.ts",
   "test/hosts/*.slow.test.ts",
+  "test/cloud/*.slow.test.ts",
   "test/runner/ssh*.slow.test.ts",
   "test/host/{container-docker,doctor,driver,lease-hosts,training-memory,unit-systemd}.slow.test.ts",
 ];

@@ -1,10 +1,9 @@
-import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findInstanceType, instanceFacts } from "../../plan/ec2-catalogue";
 import { ec2Of, type Ec2Settings, type Rung } from "../../plan/ec2-ladder";
 import { planEc2, priceOf, type Ec2Plan } from "../../plan/ec2-plan";
 import { ProblemsError } from "../../plan/problem";
-import { readRunTags, runTags, RUN_TAGS, type RunMark } from "../../plan/run-tags";
+import type { RunMark } from "../../plan/run-tags";
 import type { Settings } from "../../plan/settings";
 import { findShape, requireWeights } from "../runner/model";
 import { plannedHost } from "../runner/observe";
@@ -19,6 +18,7 @@ import { livingMachines, MACHINE_TAGS, type Machine } from "./machines";
 import { readingProblems, readSubnets, readZones, type Subnet } from "./network-reads";
 import { ownerOf } from "./ownership";
 import { preflight, readAccount } from "./preflight";
+import { freshMark, goingOn, refuseOthers } from "./run-mark";
 import { findSshKey, type SshKey } from "./ssh-key";
 import { machineTarget, plannedTarget, type WayIn } from "./targets";
 
@@ -152,9 +152,8 @@ async function readCloud(clients: Clients, { settings, stack, key, plan }: Quest
     refuseOthers(living, fresh);
     const { launch, mine } = judgeMachines(living, plan.rungs, ec2, key);
     const launchReason = whyLaunch(mine, ec2.machines);
-    const found = mine.length > 0 ? readRunTags(mine[0]?.tags ?? {}) : undefined;
     const base = {
-      mark: found?.kind === "ours" ? found.mark : fresh,
+      mark: goingOn({ mine, living, fresh }),
       launch,
       launchReason,
       machines: mine.flatMap(({ name, ...rest }) => (name === undefined ? [] : [{ name, ...rest }])),
@@ -175,30 +174,6 @@ async function readCloud(clients: Clients, { settings, stack, key, plan }: Quest
     if (error instanceof ProblemsError) throw error;
     throw new ProblemsError(readingProblems(error, "ask what is there", clients.region));
   }
-}
-
-/** In whole seconds, as tags have it: what is made of it is the same when it is read back. */
-function freshMark(stack: string, owner: string, now: Date, ttlSeconds: number | undefined): RunMark {
-  const createdAt = new Date(Math.floor(now.getTime() / 1000) * 1000);
-  const runId = `${stack.slice(0, 40).replace(/-+$/, "")}-${randomBytes(6).toString("hex")}`;
-  const ends = ttlSeconds === undefined ? {} : { expiresAt: new Date(createdAt.getTime() + ttlSeconds * 1000) };
-  return { runId, stack, owner, createdAt, ...ends };
-}
-
-/** A stack of the same name in the same account is somebody else's unless it has the same owner. */
-function refuseOthers(living: readonly Machine[], mark: RunMark): void {
-  const own = runTags(mark)[RUN_TAGS.owner];
-  const other = living.find(({ tags }) => tags[RUN_TAGS.owner] !== own);
-  if (other === undefined) return;
-  const owner = other.tags[RUN_TAGS.owner] ?? "somebody unknown";
-  throw new ProblemsError([
-    {
-      setting: "ec2.owner",
-      what: `an environment of this name has machines in this account already, of ${owner} (${other.instanceId})`,
-      value: own,
-      fix: `take another name for yours, or, to work on that one, set \`ec2.owner\` to ${owner}`,
-    },
-  ]);
 }
 
 /**

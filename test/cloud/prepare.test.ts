@@ -116,6 +116,11 @@ describe("preparing a stack on EC2", () => {
     const moved = await prepare({ instanceTypes: ["g5.12xlarge"] });
     expect(moved.cloud.launchReason).toBe("there is no machine");
     expect(moved.cloud.launch).not.toBe(first.cloud.launch);
+    // The same run, which ends when it was to end, whatever machines it is on; one without an end is another.
+    expect(moved.cloud.mark).toEqual(first.cloud.mark);
+    expect((await prepare({ instanceTypes: ["g5.12xlarge"] }, { ttl: undefined })).cloud.mark).not.toHaveProperty(
+      "expiresAt",
+    );
     // The old one lives until the new one is proven; a run in between finds the new one.
     await launch(moved);
     const again = await prepare({ instanceTypes: ["g5.12xlarge"] });

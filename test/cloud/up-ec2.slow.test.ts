@@ -4,20 +4,25 @@ import {
   DescribeSecurityGroupsCommand,
   DescribeVolumesCommand,
   DescribeVpcsCommand,
-  TerminateInstancesCommand,
+  type SecurityGroup,
 } from "@aws-sdk/client-ec2";
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import * as path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { livingMachines } from "../../bootstrap/cloud/machines";
 import { expectConforms } from "../conformance/conforms";
 import { startAws, type Aws } from "../fixtures/aws/aws";
 import { MachineRoom } from "../fixtures/ec2/machine-room";
-import { configureEc2, variablesFor } from "../fixtures/ec2/stack-on-ec2";
+import { configureEc2, PRODUCT, variablesFor } from "../fixtures/ec2/stack-on-ec2";
 import { describeOnHosts, Fleet } from "../fixtures/hosts/hosts";
 import { Deployment } from "../hosts/deployment";
+import { notAllowed } from "./policy";
 import { withAws } from "./workbench";
 
+/** A test on two cores must not wait for nginx to be brought to each machine; the gateway has hosts of its own, test/gateway. */
+const NO_GATEWAY = { gateway: { enabled: false } };
+/** Who may connect to the gateway. */
+const FROM = { gateway: { allowedCidrs: ["198.51.100.0/24"] } };
 const LADDER = [
   { instanceType: "g6.xlarge", market: "on-demand" },
   { instanceType: "g5.xlarge", market: "on-demand" },
@@ -35,16 +40,12 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
     [aws, fleet] = await Promise.all([startAws(), Fleet.open()]);
     // Settings name paths on the machine; the plan is made before there is one, so the same path must be here.
     const mounts = { [deployment.supplies]: deployment.supplies };
-    const hosts = await fleet.add(["e1"], { diskGiB: 8, mounts, start: false });
+    const hosts = await fleet.add(["e1", "e2", "e3", "e4"], { diskGiB: 8, mounts, start: false });
     room = await MachineRoom.open(aws, hosts);
     variables = variablesFor(aws, deployment.folder);
     await aws.settings({ terminationSeconds: 1 });
     await aws.noCapacity([{ market: "on-demand" }]);
-    configureEc2(
-      deployment,
-      { ladder: LADDER, zones: undefined }, // Test hosts have this machine's uptime, which counts as time that has passed.
-      { ttl: "30d", maxPricePerHourUsd: 2 },
-    );
+    configure();
   });
   afterAll(async () => {
     await room?.close();
@@ -53,6 +54,12 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
     deployment.remove();
   });
 
+  const configure = (ec2: object = {}, more: object = {}) =>
+    configureEc2(
+      deployment,
+      { ladder: LADDER, zones: undefined, ...ec2 },
+      { ttl: "30d", maxPricePerHourUsd: 3, ...more },
+    );
   const living = () => withAws(aws, (clients) => livingMachines(clients, "rented"));
   const calls = async (pattern: RegExp) => (await aws.calls()).filter(({ action }) => pattern.test(action));
 
@@ -118,11 +125,42 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
     expect(stdout).toContain("EC2 takes this spot machine back: terminate at 2026-11-25T23:10:00Z");
   });
 
-  it("shows a machine that is gone, with the reason", async () => {
+  it("has other machines serve before the old one ends, and opens the gateway's port for who was named", async () => {
+    const [old] = await living();
+    const from = (await aws.calls()).length;
+    configure({ rootVolumeGiB: 100, machines: 2 }, { exposure: "private", ...FROM });
+    const { outputs, seconds } = await deployment.ask(["up"], 0, variables);
+    console.log(`up with two machines in place of one: ${seconds.toFixed(1)} s`);
+    const machines = await living();
+    expect(machines.map(({ name }) => name)).toEqual(["ec2-1", "ec2-2"]);
+    expect(machines.map(({ instanceId }) => instanceId)).not.toContain(old?.instanceId);
+    expect(outputs.hosts.map(({ health }) => health)).toEqual(["healthy", "healthy"]);
+    expect(Date.parse(outputs.health.provenAt)).toBeLessThan(room.endOf(old?.instanceId ?? "") ?? 0);
+    const actions = (await aws.calls()).slice(from).map(({ action }) => action);
+    expect(actions.indexOf("TerminateInstances")).toBeGreaterThan(actions.lastIndexOf("CreateFleet"));
+    const [group] = await groups();
+    expect(group?.IpPermissions).toEqual([
+      expect.objectContaining({ FromPort: 22, IpRanges: [expect.objectContaining({ CidrIp: "203.0.113.7/32" })] }),
+      expect.objectContaining({ FromPort: 8000, IpRanges: [expect.objectContaining({ CidrIp: "198.51.100.0/24" })] }),
+    ]);
+  });
+
+  it("ends the machine that is too many, and leaves the other as it is", async () => {
+    const [stays, goes] = await living();
+    configure({ rootVolumeGiB: 100 }, { exposure: "private", ...FROM });
+    const { outputs } = await deployment.ask(["up"], 0, variables);
+    expect((await living()).map(({ instanceId }) => instanceId)).toEqual([stays?.instanceId]);
+    expect(room.endOf(goes?.instanceId ?? "")).toBeGreaterThan(0);
+    expect(outputs.hosts.map(({ name }) => name)).toEqual(["ec2-1"]);
+  });
+
+  it("has a machine end itself by its own timer, and shows that it is gone, with the reason", async () => {
     const [machine] = await living();
-    const id = machine?.instanceId ?? "";
-    await withAws(aws, ({ ec2 }) => ec2.send(new TerminateInstancesCommand({ InstanceIds: [id] })));
-    await expect.poll(living, { timeout: 10_000 }).toEqual([]);
+    const host = room.hostOf(machine?.instanceId ?? "");
+    await host?.exec("date +%s >/var/lib/tandem-expiry/expires");
+    await expect.poll(living, { timeout: 60_000 }).toEqual([]);
+    const terminated = (await calls(/^TerminateInstances$/)).filter(({ key }) => key === PRODUCT).length;
+    expect(terminated).toBe(2);
     const { changes } = await deployment.ask(["preview"], 0, variables);
     expect(changes).toEqual(
       expect.arrayContaining([
@@ -138,17 +176,47 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
   it("takes everything away", async () => {
     const run = await deployment.tandem(["destroy", "--yes"], variables);
     expect(run, run.stderr).toMatchObject({ status: 0 });
-    const left = await withAws(aws, async ({ ec2 }) => {
-      const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({}));
-      const { LaunchTemplates = [] } = await ec2.send(new DescribeLaunchTemplatesCommand({}));
-      const { SecurityGroups = [] } = await ec2.send(new DescribeSecurityGroupsCommand({}));
-      const { Vpcs = [] } = await ec2.send(new DescribeVpcsCommand({}));
-      const { Volumes = [] } = await ec2.send(new DescribeVolumesCommand({}));
-      const groups = SecurityGroups.filter(({ GroupName }) => GroupName !== "default");
-      const vpcs = Vpcs.filter(({ IsDefault }) => IsDefault !== true);
-      return [...KeyPairs, ...LaunchTemplates, ...groups, ...vpcs, ...Volumes];
-    });
-    expect(left).toEqual([]);
+    expect(await left()).toEqual([]);
+  });
+
+  it("gives a command machines of its own with `ephemeral`, ends with its status, and proves that nothing is left", async () => {
+    configure({}, NO_GATEWAY);
+    const summary = path.join(deployment.folder, "summary.json");
+    const ask =
+      'curl -sf "$TANDEM_BASE_URL/models" -H "Authorization: Bearer $TANDEM_API_KEY" && test -s "$TANDEM_OUTPUTS" && exit 7';
+    const argv = ["ephemeral", "--ttl", "1h", "--json", summary, "--", "sh", "-c", ask];
+    const run = await deployment.tandem(argv, variables);
+    console.log(`ephemeral on EC2: ${run.seconds.toFixed(1)} s`);
+    expect(run, run.stderr).toMatchObject({ status: 7 });
+    expect(run.stdout).toContain('"object": "list"');
+    expect(JSON.parse(readFileSync(summary, "utf8"))).toMatchObject({ exitStatus: 7, isGone: true });
+    expect(await left()).toEqual([]);
+    const made = (await aws.calls()).filter(({ key }) => key === PRODUCT).map(({ action }) => action);
+    const lastDeletion = made.findLastIndex((action) => /^(Delete|Terminate)/.test(action));
+    expect(made.slice(lastDeletion)).toEqual(expect.arrayContaining(["DescribeTags", "GetResources"]));
+  });
+
+  it("needs of AWS what the example policy allows, and no more", async () => {
+    const made = (await aws.calls()).filter(({ key }) => key === PRODUCT);
+    expect(made.length).toBeGreaterThan(100);
+    expect(notAllowed("policy.json", made)).toEqual([]);
     expect(room.failures).toEqual([]);
   });
+
+  const groups = async (): Promise<SecurityGroup[]> => {
+    const { SecurityGroups = [] } = await withAws(aws, ({ ec2 }) => ec2.send(new DescribeSecurityGroupsCommand({})));
+    return SecurityGroups.filter(({ GroupName }) => GroupName !== "default");
+  };
+  /** What is left in the cloud, of machines' keys on this machine too. */
+  const left = () =>
+    withAws(aws, async ({ ec2 }) => {
+      const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({}));
+      const { LaunchTemplates = [] } = await ec2.send(new DescribeLaunchTemplatesCommand({}));
+      const { Vpcs = [] } = await ec2.send(new DescribeVpcsCommand({}));
+      const { Volumes = [] } = await ec2.send(new DescribeVolumesCommand({}));
+      const vpcs = Vpcs.filter(({ IsDefault }) => IsDefault !== true);
+      const keys = path.join(deployment.home, "keys");
+      const files = existsSync(keys) ? readdirSync(keys) : [];
+      return [...KeyPairs, ...LaunchTemplates, ...vpcs, ...Volumes, ...(await groups()), ...files, ...(await living())];
+    });
 });
