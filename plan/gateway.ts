@@ -26,6 +26,8 @@ export interface GatewayLimits {
   readonly fileMiB: number;
 }
 
+/** Requests a second that one address may send to the routes without a key; five times as many may come at once. */
+const OPEN_PER_SECOND = 20;
 /** A generation may think for long before its next token. */
 const ANSWER_SECONDS = 3600;
 /** Below the 5 s after which vLLM and the trainer close an idle connection: a request on one that is being closed would fail. */
@@ -109,7 +111,12 @@ function keysAndLimits({ allowedCidrs, limits }: Gateway): string[] {
     'map $tandem_client $tandem_guesser { default ""; "" $binary_remote_addr; }',
     "limit_req_zone $tandem_guesser zone=guesses:10m rate=1r/s;",
     `limit_req_zone $tandem_client zone=requests:1m rate=${limits.requestsPerSecond}r/s;`,
+    // Routes without a key: a load balancer's probes are let through, a flood is not.
+    `limit_req_zone $binary_remote_addr zone=open:10m rate=${OPEN_PER_SECOND}r/s;`,
     "limit_conn_zone $tandem_client zone=connections:1m;",
+    // Below what is logged: the line would hold the query, and a flood would fill the log. The access log tells of each.
+    "limit_req_log_level notice;",
+    "limit_conn_log_level notice;",
     "limit_req_status 429;",
     "limit_conn_status 429;",
   ];
@@ -156,7 +163,7 @@ function server(gateway: Gateway): string[] {
       ...(tls ? TLS : []),
       "server_name _;",
       "root {run}/pages;",
-      // Strangers learn nothing, not even that something listens.
+      // Strangers learn nothing but that something speaks TLS here; also what is no HTTP comes through this.
       "if ($tandem_is_stranger) { return 444; }",
       `limit_req zone=requests burst=${limits.requestsPerSecond * 2} nodelay;`,
       `limit_conn connections ${limits.connections};`,
@@ -202,7 +209,9 @@ function location(match: string, to: GatewayTarget, how: readonly string[]): str
     `location ${match} {`,
     `  if ($tandem_route != ${to}) { return 404; }`,
     // Refused in the content phase, so that the limit for guesses comes before it.
-    ...(isOpen ? [] : ['  if ($tandem_client = "") { rewrite ^ /unauthorized last; }']),
+    ...(isOpen
+      ? [`  limit_req zone=open burst=${OPEN_PER_SECOND * 5} nodelay;`]
+      : ['  if ($tandem_client = "") { rewrite ^ /unauthorized last; }']),
     ...how.map((line) => `  ${line}`),
     "}",
   ];

@@ -149,6 +149,14 @@ describe("limits", () => {
     expect((await gateway.fetch("/v1/models", { key: KEYS.default })).status).toBe(200);
   });
 
+  it("slows down who asks the routes without a key too often, so that vLLM is not asked each time", async () => {
+    const before = gateway.serving.arrived.length;
+    const asked = await Promise.all(Array.from({ length: 300 }, () => gateway.fetch("/health")));
+    expect(asked.filter(({ status }) => status === 429).length).toBeGreaterThan(100);
+    expect(gateway.serving.arrived.length - before).toBeLessThan(200);
+    expect(log()).not.toContain("limiting requests");
+  });
+
   it("cuts off who sends headers drop by drop, and serves others meanwhile", async () => {
     const started = Date.now();
     const slow = Array.from({ length: 200 }, () => {

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { connect as connectPlainly, type Socket } from "node:net";
 import * as path from "node:path";
 import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -77,19 +78,22 @@ describeOnHosts("a gateway, from other hosts", () => {
   });
 
   it("closes the connection of whoever is not in its address ranges", async () => {
-    const answer = await new Promise<string>((resolve) => {
-      let said = "";
-      const socket = connect({ host: box.address, port: PORT, rejectUnauthorized: false }, () => {
-        socket.write(get("/health", bearer()));
+    const answerTo = (text: string, open: (connected: () => void) => Socket) =>
+      new Promise<string>((resolve) => {
+        let said = "";
+        const socket = open(() => socket.write(text));
+        socket.setEncoding("latin1").on("data", (text: string) => (said += text));
+        // A reset or an end: either way without a word.
+        socket.on("error", () => undefined);
+        socket.on("close", () => {
+          resolve(said);
+        });
       });
-      socket.setEncoding("latin1").on("data", (text: string) => (said += text));
-      // A reset or an end: either way without a word.
-      socket.on("error", () => undefined);
-      socket.on("close", () => {
-        resolve(said);
-      });
-    });
-    expect(answer).toBe("");
+    const to = { host: box.address, port: PORT, rejectUnauthorized: false };
+    for (const text of [get("/health", bearer()), "no HTTP at all\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"]) {
+      expect(await answerTo(text, (connected) => connect(to, connected))).toBe("");
+      expect(await answerTo(text, (connected) => connectPlainly(to, connected))).toBe("");
+    }
     const log = await box.exec("cat /var/lib/tandem/stacks/gate/units/gateway/log");
     expect(log).toMatch(/"status":"444"/);
   });
