@@ -13,6 +13,7 @@ export const GATEWAY_RULES: readonly Rule[] = [
   needsTrustedTls,
   needsFiles,
   needsDomain,
+  leadsToOneHost,
   portsDiffer,
 ];
 
@@ -65,6 +66,19 @@ function needsDomain({ gateway: { tls } }: Settings): Problem | undefined {
     what: "is missing, and `gateway.tls.mode: acme` needs it",
     allowed: "the domain name that leads to the machine",
     fix: "set it, or `gateway.tls.mode` to files",
+  };
+}
+
+/** The authority asks the machine that the name leads to, and that is one. */
+function leadsToOneHost({ target, ssh, gateway: { tls } }: Settings): Problem | undefined {
+  const count = target === "ssh" ? (ssh.hosts?.length ?? 0) : 1;
+  if (tls.mode !== "acme" || count < 2) return undefined;
+  return {
+    setting: "gateway.tls.mode",
+    what: `is acme, whose one name leads to one machine, and there are ${count}`,
+    value: "acme",
+    allowed: "acme with one host; files or self-signed with several",
+    fix: "set it to files, with a certificate that is good for all of them, or give each host a stack of its own",
   };
 }
 

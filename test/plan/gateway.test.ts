@@ -100,6 +100,9 @@ describe("settings of the gateway", () => {
   it("say what a certificate needs", () => {
     expect(problemsOf({ gateway: { ...on, tls: { mode: "files", certificate: "/c" } } })).toEqual(["gateway.tls.key"]);
     expect(problemsOf({ gateway: { ...on, tls: { mode: "acme" } } })).toEqual(["gateway.tls.domain"]);
+    const tls = { mode: "acme", domain: "llm.example.com" };
+    const two = { ...publicly, ssh: { hosts: ["a", "b"] }, gateway: { ...on, allowedCidrs: ["203.0.113.0/24"], tls } };
+    expect(problemsOf(two)).toEqual(["gateway.tls.mode"]);
   });
 
   it("want a key called default, and a port for each service", () => {
