@@ -54,11 +54,22 @@ def known_cases(gpus):
             f"llama1b-tp{gpus}": case("Llama-3.2-1B", 0.4, tensor_parallel=gpus),
         }
     if gpus > 3:
-        cases |= {f"qwen-{gpus // 2}x2": case("Qwen3-0.6B", 0.4, tensor_parallel=2, replicas=gpus // 2)}
+        half = gpus // 2
+        for name, model, dummy in (
+            ("qwen", "Qwen3-0.6B", False),
+            ("llama1b", "Llama-3.2-1B", False),
+            ("llama8b", "Llama-3.1-8B", True),
+        ):
+            cases[f"{name}-{half}x2"] = case(model, 0.4, tensor_parallel=2, replicas=half, dummy=dummy)
+            cases[f"{name}-{gpus}x1"] = case(model, 0.4, replicas=gpus, dummy=dummy)
     return cases
 
 
 def default_cases(gpus):
+    """What tells most, first: a run ends when its time does, and another one names the rest."""
+    if gpus > 3:
+        shapes = [f"{gpus}x1", f"tp{gpus}", f"{gpus // 2}x2"]
+        return [f"smol-{gpus}x1", *[f"{name}-{shape}" for name in ("qwen", "llama8b", "llama1b") for shape in shapes]]
     if gpus > 1:
         side_by_side = "smol-tp1+llama1b-tp1-70"
         return [f"qwen-tp{gpus}", f"qwen-{gpus}x1", side_by_side, f"llama8b-tp{gpus}-eager", f"smol-{gpus}x1"]
