@@ -31,13 +31,27 @@ export async function openTunnel(
     env: sshEnvironment(),
     stdio: ["ignore", "ignore", "pipe"],
   });
+  return untilOpen(child, ports[0]?.local ?? 0, `no tunnel to ${target.name}`);
+}
+
+/**
+ * Runs the command that `endpoints.connect` of a cluster names, `kubectl port-forward`, until `close`.
+ * @throws Error when the local port does not open
+ */
+export function openForward(command: string, port: number): Promise<Tunnel> {
+  const child = spawn("sh", ["-c", `exec ${command}`], { stdio: ["ignore", "ignore", "pipe"] });
+  return untilOpen(child, port, "no way to the cluster");
+}
+
+/** Waits until the child listens on the local port. @throws Error with the child's own words when it does not */
+async function untilOpen(child: ChildProcess, port: number, what: string): Promise<Tunnel> {
   let words = "";
-  child.stderr.on("data", (data: Buffer) => (words = (words + data.toString()).slice(-2000)));
+  child.stderr?.on("data", (data: Buffer) => (words = (words + data.toString()).slice(-2000)));
   const deadline = Date.now() + OPEN_SECONDS * 1000;
-  while (!(await listens(ports[0]?.local ?? 0))) {
+  while (!(await listens(port))) {
     if (child.exitCode !== null || Date.now() > deadline) {
       await end(child);
-      throw new Error(`no tunnel to ${target.name}: ${words.trim() || `nothing within ${OPEN_SECONDS} s`}`);
+      throw new Error(`${what}: ${words.trim() || `nothing within ${OPEN_SECONDS} s`}`);
     }
     await sleep(100);
   }

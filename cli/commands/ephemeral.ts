@@ -127,7 +127,7 @@ async function upAndCommand(context: Context, command: readonly string[]): Promi
     return up.end.code === EXIT.usage || up.end.code === EXIT.doesNotFit ? up.end.code : EPHEMERAL_EXIT.notUp;
   }
   let code: number = EPHEMERAL_EXIT.notUp;
-  const tunnels = await openTunnels(run, console.say).catch((error: unknown) => messageOf(error));
+  const tunnels = await openTunnels(run, outputs, console.say).catch((error: unknown) => messageOf(error));
   if (typeof tunnels === "string") {
     phases.push({ name: "command", status: "failed", seconds: 0, detail: tunnels });
     console.say(tunnels);

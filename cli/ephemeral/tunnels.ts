@@ -5,16 +5,25 @@ import { loadSettings } from "../../stacks/config";
 import { environmentTargets } from "../environment-hosts";
 import { findEnvironment } from "../environments";
 import { SettingsFile } from "../settings-file";
+import type { Outputs } from "../../stacks/outputs";
 import type { EphemeralRun } from "./run";
 import type { Tunnel } from "../../bootstrap/runner/tunnel";
 
-/** Opens what `endpoints.connect` would, for each host behind OpenSSH whose API listens on its loopback address only. */
-export async function openTunnels(run: EphemeralRun, say: (line: string) => void): Promise<Tunnel[]> {
+/**
+ * Opens what `endpoints.connect` would: for each host behind OpenSSH whose API listens on its loopback address only, or to a cluster that
+ * nothing leads to from outside.
+ */
+export async function openTunnels(
+  run: EphemeralRun,
+  { endpoints: { connect } }: Pick<Outputs, "endpoints">,
+  say: (line: string) => void,
+): Promise<Tunnel[]> {
   const environment = findEnvironment(run.settings);
   const settings = loadSettings(SettingsFile.read(environment.source.path).config());
   const targets = environmentTargets(environment);
-  if (settings.target === "local" || settings.target === "kubernetes" || isExposed(settings)) return [];
-  const { openTunnel } = await import("../../bootstrap/runner/tunnel.js");
+  if (settings.target === "local" || isExposed(settings)) return [];
+  const { openForward, openTunnel } = await import("../../bootstrap/runner/tunnel.js");
+  if (settings.target === "kubernetes") return connect === undefined ? [] : [await openForward(connect, settings.port)];
   // With a gateway everything is behind one port.
   const hasTrainer = !settings.gateway.enabled && settings.training.backend !== "off";
   const remote = hasTrainer ? [settings.port, trainingPort(settings)] : [settings.port];
