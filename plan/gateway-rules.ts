@@ -71,7 +71,7 @@ function needsDomain({ gateway: { tls } }: Settings): Problem | undefined {
 
 /** The authority asks the machine that the name leads to, and that is one. */
 function leadsToOneHost({ target, ssh, gateway: { tls } }: Settings): Problem | undefined {
-  const count = target === "ssh" ? (ssh.hosts?.length ?? 0) : 1;
+  const count = target === "ssh" ? (ssh?.hosts?.length ?? 0) : 1;
   if (tls.mode !== "acme" || count < 2) return undefined;
   return {
     setting: "gateway.tls.mode",

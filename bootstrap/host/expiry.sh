@@ -9,6 +9,8 @@
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 # shellcheck source=unit.sh
 . "$TANDEM_SCRIPTS_DIR/unit.sh"
+# shellcheck source=own-scripts.sh
+. "$TANDEM_SCRIPTS_DIR/own-scripts.sh"
 
 folder="$TANDEM_STACK_DIR/expiry"
 name="$(unit_name expiry)"
@@ -35,10 +37,7 @@ apply() {
     echo $(($(cat "$folder/started") + ttl)) | write_file "$folder/expires"
     echo "$ttl" | write_file "$folder/ttl"
   fi
-  rm -rf "$folder/scripts.new"
-  cp -R "$TANDEM_SCRIPTS_DIR" "$folder/scripts.new"
-  rm -rf "$folder/scripts"
-  mv -T "$folder/scripts.new" "$folder/scripts"
+  keep_scripts "$folder"
   end_script | write_file "$folder/end"
   arm
   say "the stack ends on this host at $(at "$(cat "$folder/expires")")"
@@ -48,13 +47,9 @@ apply() {
 # RFC 3339 of seconds since 1970.
 at() { date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ; }
 
-# A shell word: in single quotes.
-quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }
-
 end_script() {
+  scripts_environment "$folder"
   cat <<END
-export TANDEM_STACK=$(quoted "$TANDEM_STACK") TANDEM_HOST_DIR=$(quoted "$TANDEM_HOST_DIR")
-export TANDEM_CACHE_DIR=$(quoted "$TANDEM_CACHE_DIR") TANDEM_SCRIPTS_DIR=$(quoted "$folder/scripts") HOME=$(quoted "$HOME")
 # What can't be taken back now is tried again: the timer itself goes with the first try.
 until sh "\$TANDEM_SCRIPTS_DIR/work.sh" sweep || [ ! -d $(quoted "$folder") ]; do sleep 60; done
 END

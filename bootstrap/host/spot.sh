@@ -8,6 +8,8 @@
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 # shellcheck source=unit.sh
 . "$TANDEM_SCRIPTS_DIR/unit.sh"
+# shellcheck source=own-scripts.sh
+. "$TANDEM_SCRIPTS_DIR/own-scripts.sh"
 
 folder="$TANDEM_STACK_DIR/spot"
 name="$(unit_name spot)"
@@ -27,10 +29,7 @@ apply() {
   python="$(command -v python3)" || die 29 "the machine has no python3"
   private_dir "$folder"
   rm -f "$folder/notice.json"
-  rm -rf "$folder/scripts.new"
-  cp -R "$TANDEM_SCRIPTS_DIR" "$folder/scripts.new"
-  rm -rf "$folder/scripts"
-  mv -T "$folder/scripts.new" "$folder/scripts"
+  keep_scripts "$folder"
   stop_script | write_file "$folder/stop"
   journal_add unit "$name" system
   (umask 022 && write_file "/etc/systemd/system/$name") <<UNIT
@@ -54,13 +53,9 @@ UNIT
   printf '{"watching":true}\n'
 }
 
-# A shell word: in single quotes.
-quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }
-
 stop_script() {
+  scripts_environment "$folder"
   cat <<END
-export TANDEM_STACK=$(quoted "$TANDEM_STACK") TANDEM_STACK_DIR=$(quoted "$TANDEM_STACK_DIR") TANDEM_HOST_DIR=$(quoted "$TANDEM_HOST_DIR")
-export TANDEM_CACHE_DIR=$(quoted "$TANDEM_CACHE_DIR") TANDEM_SCRIPTS_DIR=$(quoted "$folder/scripts") HOME=$(quoted "$HOME")
 exec sh "\$TANDEM_SCRIPTS_DIR/training-stop.sh"
 END
 }
