@@ -71,6 +71,19 @@ describe("the gateway's step", () => {
     expect(masterProcess()).toBe(master);
   });
 
+  it("goes back from all addresses to loopback, which the running nginx could not", async () => {
+    await started({
+      exposure: "private",
+      gateway: { tls: { mode: "off" }, allowedCidrs: ["127.0.0.0/8"] },
+    });
+    expect(gateway.document).toMatchObject({ address: "0.0.0.0" });
+    const configuration = gateway.document.configuration.replaceAll("0.0.0.0:", "127.0.0.1:");
+    const closed = { ...gateway.document, address: "127.0.0.1", configuration };
+    const answer = await gateway.apply(KEYS, closed);
+    expect(answer, answer.stderr).toMatchObject({ code: 0 });
+    expect(await statusWith(KEYS.default)).toBe(200);
+  });
+
   it("refuses a key that nginx would read as a pattern", async () => {
     await started();
     const answer = await gateway.apply({ default: `.*${"x".repeat(40)}` });
