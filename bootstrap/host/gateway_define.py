@@ -37,8 +37,11 @@ def main(folder: Path, run: str, nginx: str, user: str, python: str) -> int:
     # What a reload can't change: who runs what, and how.
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("gateway_*.py"))]
     program = [json.dumps(unit, sort_keys=True).encode(), nginx.encode(), user.encode(), run.encode(), *code]
-    # nginx can't bind one address while it holds all of them on the same port; a privileged port is bound before rights are dropped.
-    program += [document["address"].encode(), *([str(document["port"]).encode()] if document["port"] < 1024 else [])]
+    # nginx can't bind one address while it holds all of them on the same port; a privileged port is bound before rights
+    # are dropped.
+    program.append(document["address"].encode())
+    if document["port"] < 1024:
+        program.append(str(document["port"]).encode())
     unit["digest"] = hashlib.sha256(b"\0".join(program)).hexdigest()
     inherited = {name: value for name, value in os.environ.items() if name in INHERITED}
     write_private(folder / "unit.json.next", json.dumps(unit))
