@@ -22,8 +22,6 @@ export interface ClusterFacts {
 interface NamespaceFacts {
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
-  /** `requests.nvidia.com/gpu` and the like, what a ResourceQuota leaves; empty without one. */
-  readonly quotaLeft: Readonly<Record<string, number>>;
 }
 
 export interface ClusterNode {

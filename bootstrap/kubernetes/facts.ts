@@ -26,8 +26,8 @@ export async function readClusterFacts(
   const storage = config.makeApiClient(library.StorageV1Api);
   const networking = config.makeApiClient(library.NetworkingV1Api);
   const none = { items: [] };
-  const [nodes, pods, storageClasses, priorityClasses, runtimeClasses, ingressClasses, own, quotas, groups] =
-    await Promise.all([
+  const [nodes, pods, storageClasses, priorityClasses, runtimeClasses, ingressClasses, own, groups] = await Promise.all(
+    [
       answer(client, core.listNode()),
       answerOr(core.listPodForAllNamespaces(), none),
       answerOr(storage.listStorageClass(), none),
@@ -35,9 +35,9 @@ export async function readClusterFacts(
       answerOr(config.makeApiClient(library.NodeV1Api).listRuntimeClass(), none),
       answerOr(networking.listIngressClass(), none),
       answerOr(core.readNamespace({ name: namespace }), undefined),
-      answerOr(core.listNamespacedResourceQuota({ namespace }), none),
       answer(client, config.makeApiClient(library.ApisApi).getAPIVersions()),
-    ]);
+    ],
+  );
   const served = new Set(groups.groups.flatMap(({ versions }) => versions.map(({ groupVersion }) => groupVersion)));
   const others = pods.items.filter(
     ({ metadata }) => metadata?.namespace !== namespace || metadata.labels?.["app.kubernetes.io/instance"] !== stack,
@@ -66,7 +66,6 @@ export async function readClusterFacts(
       namespace: {
         labels: own.metadata?.labels ?? {},
         annotations: own.metadata?.annotations ?? {},
-        quotaLeft: quotaLeft(quotas.items),
       },
     }),
   };
@@ -124,17 +123,6 @@ function resources(list: Readonly<Record<string, string>>): NodeResources {
     memoryGiB: quantityGiB(list["memory"]),
     diskGiB: quantityGiB(list["ephemeral-storage"]),
   };
-}
-
-function quotaLeft(quotas: readonly { status?: { hard?: Record<string, string>; used?: Record<string, string> } }[]) {
-  const left: Record<string, number> = {};
-  for (const { status } of quotas) {
-    for (const [name, hard] of Object.entries(status?.hard ?? {})) {
-      const rest = quantity(hard) - quantity(status?.used?.[name]);
-      left[name] = Math.min(left[name] ?? rest, rest);
-    }
-  }
-  return left;
 }
 
 const DRA_VERSIONS = ["v1", "v1beta2", "v1beta1"] as const;

@@ -320,7 +320,7 @@ describe("names, tags and what is left", () => {
   });
 
   it("makes no namespace that is the user's own", () => {
-    const facts = cluster([gpuNode("b")], { namespace: { labels: {}, annotations: {}, quotaLeft: {} } });
+    const facts = cluster([gpuNode("b")], { namespace: { labels: {}, annotations: {} } });
     const kinds = manifestsIn(facts, { kubernetes: { createNamespace: false } }).objects.map(({ kind }) => kind);
     expect(kinds).not.toContain("Namespace");
   });

@@ -137,7 +137,7 @@ describe("judging a cluster", () => {
     [
       "a namespace of somebody else",
       {},
-      { namespace: { labels: {}, annotations: {}, quotaLeft: {} } },
+      { namespace: { labels: {}, annotations: {} } },
       "namespace-taken",
       "choose another",
     ],
@@ -149,7 +149,7 @@ describe("judging a cluster", () => {
   });
 
   it("takes its own namespace again", () => {
-    const namespace = { labels: { "app.kubernetes.io/managed-by": "tandem" }, annotations: {}, quotaLeft: {} };
+    const namespace = { labels: { "app.kubernetes.io/managed-by": "tandem" }, annotations: {} };
     expect(judge(cluster([gpuNode("b")], { namespace })).fails).toEqual([]);
   });
 
