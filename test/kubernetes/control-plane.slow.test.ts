@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readClusterFacts } from "../../bootstrap/kubernetes/facts";
 import { ownNamespaces, proveGone } from "../../bootstrap/kubernetes/gone";
+import { reapCluster } from "../../bootstrap/kubernetes/reap";
 import { waitForPods } from "../../bootstrap/kubernetes/wait";
 import type { SettingsInput } from "../../plan";
+import { namespaceTags } from "../../plan/kubernetes-names";
 import type { ClusterManifests } from "../../plan/kubernetes-manifests";
 import { canRunCluster, kwokNode, startCluster, type TestCluster } from "../fixtures/kubernetes/cluster";
 import { createDefinitions } from "../fixtures/kubernetes/definitions";
@@ -226,6 +228,25 @@ describe.skipIf(!canRun)("a real control plane", () => {
     );
     await remove("one");
     await proveGone(hold, () => undefined, 5);
+  });
+
+  it("is rid of namespaces whose time is over by their marks alone, and of no others", async () => {
+    const mark = { runId: "run-2", stack: "over", owner: "me@here", createdAt: new Date("2026-11-25T22:00:00Z") };
+    const space = (name: string, expiresAt: string) => ({
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name, ...namespaceTags({ ...mark, expiresAt: new Date(expiresAt) }) },
+    });
+    await cluster.create(space("over", "2026-11-25T23:00:00Z"));
+    await cluster.create(space("lives", "2099-01-01T00:00:00Z"));
+    const target = { kubeconfig: cluster.kubeconfig };
+    const reap = (dryRun: boolean) => reapCluster({ target, dryRun, olderThanSeconds: 0, onLine: () => undefined });
+    expect(await reap(true)).toMatchObject({ removed: [], left: ["over"] });
+    expect(await reap(false)).toMatchObject({ removed: ["over"], left: [], unclear: [] });
+    const { items } = await cluster.client.core.listNamespace();
+    const names = items.map(({ metadata }) => metadata?.name);
+    expect(names).toContain("lives");
+    expect(names).not.toContain("over");
   });
 
   it("gives both containers of a pod the same GPUs by a claim, really scheduled", async () => {

@@ -25,13 +25,13 @@ describe.skipIf(!canRun)("`tandem` on a real control plane", () => {
   let folder: string;
   let variables: Record<string, string>;
 
-  const configure = (tensorParallel: number) =>
+  const configure = (tensorParallel: number, kubernetes: object = {}) =>
     deployment.write({
       target: "kubernetes",
       model: MODEL,
       gpus: 4,
       tensorParallel,
-      kubernetes: { kubeconfig: cluster.kubeconfig, namespace: NAMESPACE },
+      kubernetes: { kubeconfig: cluster.kubeconfig, namespace: NAMESPACE, ...kubernetes },
     });
 
   beforeAll(async () => {
@@ -137,5 +137,30 @@ describe.skipIf(!canRun)("`tandem` on a real control plane", () => {
     expect(await namespaces()).toEqual(["default", "kube-node-lease", "kube-public", "kube-system"]);
     const { items } = await cluster.client.core.listPersistentVolume();
     expect(items).toEqual([]);
+  });
+
+  it("fails in words for what will not change by itself, and gives a namespace of the user's back as it was", async () => {
+    const metadata = { name: "gpus", namespace: "full" };
+    await cluster.create({ apiVersion: "v1", kind: "Namespace", metadata: { name: "full" } });
+    const spec = { hard: { "requests.nvidia.com/gpu": "2" } };
+    await cluster.create({ apiVersion: "v1", kind: "ResourceQuota", metadata, spec });
+    configure(4, { namespace: "full", createNamespace: false });
+    const run = await deployment.tandem(["up", "--yes"], variables);
+    expect(run.status).toBe(1);
+    expect(run.stderr).toContain("serving failed in namespace full: the pods do not come up");
+    expect(run.stderr).toMatch(
+      /quota gpus leaves no room: asked for requests\.nvidia\.com\/gpu=4, used requests\.nvidia\.com\/gpu=0, allowed requests\.nvidia\.com\/gpu=2/,
+    );
+    expect(await deployment.tandem(["destroy", "--yes"], variables)).toMatchObject({ status: 0 });
+    const one = { namespace: "full" };
+    const { core, apps } = cluster.client;
+    const left = await Promise.all([
+      apps.listNamespacedStatefulSet(one),
+      core.listNamespacedService(one),
+      core.listNamespacedSecret(one),
+      core.listNamespacedPersistentVolumeClaim(one),
+    ]);
+    expect(left.flatMap(({ items }) => items.map(({ metadata: of }) => of?.name))).toEqual([]);
+    expect(await namespaces()).toContain("full");
   });
 });
