@@ -3,7 +3,7 @@ import { formatTime, judgeExpiry, readRunTags, RUN_TAGS } from "../../plan/run-t
 import { withClients } from "./clients";
 import { watchCloudClock } from "./cloud-clock";
 import { findThings } from "./inventory";
-import { type OwnedStack, whyNotOwn } from "./ownership";
+import { type OwnedStack, othersOf, ownerFix, whyNotOwn } from "./ownership";
 
 /** EC2 tags this many things with one call. */
 const MOST_AT_ONCE = 500;
@@ -17,7 +17,7 @@ export interface Extension {
 /**
  * Moves the end of a stack's things in a region, by their tags, to `ttlSeconds` from the cloud's now. Never brings it nearer.
  * @returns undefined when the stack has nothing there that ends
- * @throws Error when it is over already: whoever reaps may be deleting it
+ * @throws Error when it is over already: whoever reaps may be deleting it; and when it is another owner's
  */
 export async function extendTags(
   region: string,
@@ -26,9 +26,12 @@ export async function extendTags(
 ): Promise<Extension | undefined> {
   return withClients(region, async (clients) => {
     const now = watchCloudClock(clients.ec2);
-    const things = (await findThings(clients, stack.name)).filter(
-      (thing) => !thing.id.startsWith("arn:") && whyNotOwn(thing, stack) === undefined,
-    );
+    const found = (await findThings(clients, stack.name)).filter(({ id }) => !id.startsWith("arn:"));
+    const things = found.filter((thing) => whyNotOwn(thing, stack) === undefined);
+    const owners = othersOf(found, stack);
+    // A machine whose timer was moved and whose tags were not would be reaped.
+    if (things.length === 0 && owners.length > 0)
+      throw new Error(`the stack ${stack.name} belongs to ${owners.join(" and ")} — fix: ${ownerFix(owners)}`);
     const marks = things.flatMap(({ tags }) => {
       const reading = readRunTags(tags);
       return reading.kind === "ours" && reading.mark.expiresAt !== undefined ? [reading.mark] : [];

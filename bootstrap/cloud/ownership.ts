@@ -30,3 +30,13 @@ export function whyNotOwn(thing: CloudThing, { owner }: OwnedStack): string | un
 }
 
 export const COPIED = "Tandem did not launch it, so its tags were copied";
+
+/** The other owners of things with the stack's name. */
+export function othersOf(things: readonly CloudThing[], { owner }: OwnedStack): string[] {
+  return [...new Set(things.flatMap(({ tags }) => tags[RUN_TAGS.owner] ?? []))].filter((each) => each !== owner);
+}
+
+/** What to do about other owners. */
+export function ownerFix(owners: readonly string[]): string {
+  return `if that is you as well, set \`ec2.owner\` to ${owners.join(" or ")} and run it again; else take another name`;
+}

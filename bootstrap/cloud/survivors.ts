@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { RUN_TAGS } from "../../plan/run-tags";
 import { withClients } from "./clients";
 import { findThings } from "./inventory";
 import { type CloudThing, describeThing, removalByHand } from "./kinds";
-import { type OwnedStack, whyNotOwn } from "./ownership";
+import { type OwnedStack, othersOf, ownerFix, whyNotOwn } from "./ownership";
 import { type Removal, removeThings, type RemoveOptions } from "./remove";
 
 /** What ends by itself is waited for. */
@@ -98,13 +97,8 @@ function survivorsError(survivors: readonly CloudThing[], stack: string): Surviv
 /** Nobody can tell whether they are the user's own, under another name of theirs: so they are neither deleted nor passed over. */
 function othersError(things: readonly CloudThing[], stack: OwnedStack): SurvivorsError {
   const lines = things.map((thing) => `\n  ${describeThing(thing)}: ${whyNotOwn(thing, stack) ?? ""}`);
-  const owners = [...new Set(things.flatMap(({ tags }) => tags[RUN_TAGS.owner] ?? []))].filter(
-    (o) => o !== stack.owner,
-  );
-  const fix =
-    owners.length > 0
-      ? `if that is you as well, set \`ec2.owner\` to ${owners.join(" or ")} and run it again; else take another name`
-      : "remove their tags";
+  const owners = othersOf(things, stack);
+  const fix = owners.length > 0 ? ownerFix(owners) : "remove their tags";
   return new SurvivorsError(
     `left alone, though the stack's name ${stack.name} is on it:${lines.join("")}\n  fix: ${fix}`,
     things,

@@ -223,7 +223,9 @@ describe("after destroy", () => {
     const left = await idsOf(stack);
     expect(left).toEqual(expect.arrayContaining([...theirs.values()]));
     expect(left).not.toContain(mine.get("instance"));
-    expect(await extendTags(REGION, own(stack), HOUR)).toBeUndefined();
+    await expect(extendTags(REGION, own(stack), HOUR)).rejects.toThrow(
+      /belongs to bob@desk — fix: .*`ec2.owner` to bob/,
+    );
     await sweepCloud([REGION], { name: stack, owner: "bob@desk" }, QUICK);
     await proveGone([REGION], own(stack), QUICK);
   });
