@@ -31,7 +31,7 @@ check: install
 		check-types check-lint check-format check-dead-code check-shell check-python check-settings
 	@echo "make check: no findings"
 
-# The compiler written in Go: a third of the time. ESLint's rules and the build need the one in JavaScript.
+# The compiler written in Go: a third of the time. ESLint's rules need the one in JavaScript.
 check-types:
 	@$(NODE22) $(MODULES)/typescript7/bin/tsc -p tsconfig.json --noEmit --incremental --tsBuildInfoFile .cache/typecheck.tsbuildinfo
 

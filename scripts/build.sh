@@ -48,7 +48,7 @@ fi
 started="$(mktemp .cache/build.XXXXXX)"
 list_sources | cksum >"$started"
 failed=0
-bin/node22 node_modules/typescript/bin/tsc -p tsconfig.build.json --incremental --tsBuildInfoFile dist/.tsbuildinfo || failed=$?
+bin/node22 node_modules/typescript7/bin/tsc -p tsconfig.build.json --incremental --tsBuildInfoFile dist/.tsbuildinfo || failed=$?
 remove_stale_outputs
 [ "$failed" -ne 0 ] || bundle || failed=$?
 if [ "$failed" -ne 0 ]; then
