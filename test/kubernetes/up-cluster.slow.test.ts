@@ -51,9 +51,7 @@ describe.skipIf(!canRun)("`tandem` on a real control plane", () => {
       async () => expect((await readClusterFacts(cluster.client, NAMESPACE)).nodes[0]?.isReady).toBe(true),
       { timeout: 20_000 },
     );
-    const disk = path.join(folder, "volume");
-    mkdirSync(disk);
-    await cluster.create(volume("volume-0", { path: disk, afterwards: "Delete" }));
+    await addVolume("volume-0");
     configure(4);
   });
   afterAll(async () => {
@@ -62,6 +60,12 @@ describe.skipIf(!canRun)("`tandem` on a real control plane", () => {
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   });
 
+  /** One that the cluster deletes when its claim is gone. */
+  async function addVolume(name: string): Promise<void> {
+    const disk = path.join(folder, name);
+    mkdirSync(disk);
+    await cluster.create(volume(name, { path: disk, afterwards: "Delete" }));
+  }
   const pods = async () => (await cluster.client.core.listNamespacedPod({ namespace: NAMESPACE })).items;
   const namespaces = async () =>
     (await cluster.client.core.listNamespace()).items.map(({ metadata }) => metadata?.name ?? "").toSorted();
@@ -129,6 +133,18 @@ describe.skipIf(!canRun)("`tandem` on a real control plane", () => {
     expect(outputs).toMatchObject({ plan: { tensorParallel: 2 }, measured: { tensorParallel: 2, replicas: 2 } });
     const [pod] = await pods();
     expect(pod?.spec?.containers[0]?.args?.join(" ")).toContain("--tensor-parallel-size 2");
+  });
+
+  it("makes the StatefulSet anew for a volume of another size", async () => {
+    await addVolume("volume-1");
+    configure(2, { cacheSizeGiB: 50 });
+    const { changes, outputs } = await deployment.ask(["up"], 0, variables);
+    expect(changes).toContainEqual(expect.objectContaining({ step: "statefulset", action: "replace" }));
+    expect(outputs.measured.tensorParallel).toBe(2);
+    const { items } = await cluster.client.core.listNamespacedPersistentVolumeClaim({ namespace: NAMESPACE });
+    expect(items.map(({ spec, status }) => [spec?.resources?.requests?.["storage"], status?.phase])).toEqual([
+      ["50Gi", "Bound"],
+    ]);
   });
 
   it("takes everything away and proves it: namespace and volume are gone, all else is as it was", async () => {
