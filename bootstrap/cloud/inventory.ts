@@ -12,6 +12,7 @@ import { CREATED_BY, RUN_TAGS } from "../../plan/run-tags";
 import type { Clients } from "./clients";
 import type { CloudThing } from "./kinds";
 import { errorCode } from "./ladder-errors";
+import { EC2_TAGS } from "./machines";
 
 /** What is over: nothing of it costs anything, and nothing can be done about it. */
 const OVER: Readonly<Record<string, readonly string[]>> = {
@@ -94,8 +95,7 @@ async function taggedElsewhere({ region, ec2 }: Clients, stack: string | undefin
   return things;
 }
 
-/** Tags that nobody else can write. */
-const WRITTEN_BY_EC2 = ["aws:ec2:fleet-id", "aws:ec2launchtemplate:id"];
+const WRITTEN_BY_EC2: readonly string[] = Object.values(EC2_TAGS);
 
 type State = Pick<CloudThing, "state" | "launchedAt" | "name" | "isFromTemplate">;
 

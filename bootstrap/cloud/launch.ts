@@ -6,7 +6,7 @@ import { mayPass, renderRungErrors, type RungError, classifyCode } from "./ladde
 import { endMachines } from "./launch-end";
 import { requestFleet } from "./launch-fleet";
 import { digestOf, machineNames, type LaunchedMachine, type LaunchRequest, type LaunchResult } from "./launch-request";
-import { findMachines, livingMachines, MACHINE_TAGS, type Machine } from "./machines";
+import { EC2_TAGS, findMachines, livingMachines, MACHINE_TAGS, type Machine } from "./machines";
 import { readOfferings } from "./network-reads";
 
 export interface LaunchOptions {
@@ -76,8 +76,9 @@ export async function launchMachines(
 
 /** The stack's machines of this launch that run; what is stopped or too many ends. */
 async function adopt(clients: Clients, request: LaunchRequest, onProgress: (line: string) => void): Promise<Machine[]> {
+  const { id } = request.launchTemplate;
   const own = (await livingMachines(clients, request.stack)).filter(
-    ({ tags }) => tags[MACHINE_TAGS.launch] === request.launch,
+    ({ tags }) => tags[MACHINE_TAGS.launch] === request.launch && (tags[EC2_TAGS.template] ?? id) === id,
   );
   const running = own.filter(({ state }) => state === "pending" || state === "running").slice(0, request.machines);
   const surplus = own.filter((machine) => !running.includes(machine)).map(({ instanceId }) => instanceId);

@@ -33,12 +33,19 @@ export interface Machine {
 /** Instances that cost money or come back by themselves. */
 const LIVING = ["pending", "running", "stopping", "stopped"];
 
-/** The stack's instances that live, by their tags alone, in the order of their names. */
-export function livingMachines(clients: Clients, stack: string): Promise<Machine[]> {
-  return findMachines(clients, [
+/** Tags that EC2 writes on what it launches for a fleet, and nobody else can write: all machines of Tandem have them. */
+export const EC2_TAGS = { fleet: "aws:ec2:fleet-id", template: "aws:ec2launchtemplate:id" } as const;
+
+/**
+ * The stack's instances that live, by their tags alone, in the order of their names. One that only bears the tags is none of them: keys
+ * and tokens would go to whoever wrote them.
+ */
+export async function livingMachines(clients: Clients, stack: string): Promise<Machine[]> {
+  const found = await findMachines(clients, [
     { Name: `tag:${RUN_TAGS.stack}`, Values: [stack] },
     { Name: "instance-state-name", Values: LIVING },
   ]);
+  return found.filter(({ tags }) => Object.values(EC2_TAGS).some((name) => tags[name] !== undefined));
 }
 
 /** The instances that pass EC2's filters, living or not. */
@@ -71,7 +78,7 @@ function toMachine(instance: Instance): Machine {
     rootDeviceName: instance.RootDeviceName ?? "/dev/sda1",
     publicAddress: instance.PublicIpAddress,
     privateAddress: instance.PrivateIpAddress ?? "",
-    fleetId: tags["aws:ec2:fleet-id"],
+    fleetId: tags[EC2_TAGS.fleet],
     tags,
   };
 }

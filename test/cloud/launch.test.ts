@@ -5,6 +5,7 @@ import { launchMachines, type LaunchOptions } from "../../bootstrap/cloud/launch
 import type { LaunchRequest, LaunchResult } from "../../bootstrap/cloud/launch-request";
 import { findMachines, livingMachines } from "../../bootstrap/cloud/machines";
 import { startAws, type Aws } from "../fixtures/aws/aws";
+import { runInstanceAs } from "./stack-in-cloud";
 import { launchRequest, strangersMachine, withAws } from "./workbench";
 
 let aws: Aws;
@@ -136,6 +137,17 @@ describe("launching machines", () => {
     expect(await living(request.stack)).toHaveLength(2);
     const other = await launch({ ...request, launch: "another", machines: 1 });
     expect(other.result?.machines[0]?.instanceId).not.toBe(id);
+  });
+
+  it("takes no machine that only bears the tags, or comes from another template", async () => {
+    const request = await requestOf();
+    const tags = { ...request.tags, "tandem:launch": request.launch };
+    const forged = await withAws(aws, ({ ec2 }) => runInstanceAs(ec2, tags));
+    const stranger = await withAws(aws, ({ ec2 }) => launchRequest(ec2, { stack: `${request.stack}-other` }));
+    const LaunchTemplate = { LaunchTemplateId: stranger.launchTemplate.id };
+    const fromOther = await withAws(aws, ({ ec2 }) => runInstanceAs(ec2, tags, { LaunchTemplate }));
+    const { result } = await launch(request);
+    expect([forged, fromOther]).not.toContain(result?.machines[0]?.instanceId);
   });
 
   it("fills the place of a machine that is gone, and leaves the others their names", async () => {
