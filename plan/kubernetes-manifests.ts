@@ -1,14 +1,7 @@
 import { CLAIM, servingLaunch, type PodRequest } from "./kubernetes-containers";
 import { GPU_DEVICE_CLASS } from "./kubernetes-facts";
 import { gatewayPart, podGatewayConfiguration } from "./kubernetes-gateway";
-import {
-  contentHash,
-  namespaceTags,
-  NOT_AWAITED,
-  selectorLabels,
-  stackLabels,
-  type Manifest,
-} from "./kubernetes-names";
+import { contentHash, namespaceTags, selectorLabels, stackLabels, type Manifest } from "./kubernetes-names";
 import { networkManifests } from "./kubernetes-network";
 import { podTemplate } from "./kubernetes-pod";
 import { cacheAtDestroy } from "./lease-defaults";
@@ -144,7 +137,9 @@ function statefulSet(request: ManifestRequest, hash: string): Manifest {
       name,
       namespace: kubernetes.namespace,
       labels: stackLabels(name),
-      annotations: NOT_AWAITED,
+      // Pulumi is done when it is there: it knows no reasons of pods that do not come, so the proof waits for them. Its end is awaited
+      // with that of its pods, since another one of the same name can't be made before.
+      annotations: { "pulumi.com/waitFor": "jsonpath={.metadata.uid}", "pulumi.com/timeoutSeconds": "300" },
     },
     spec: {
       replicas: kubernetes.pods,

@@ -36,10 +36,7 @@ export function selectorLabels(name: string): Record<string, string> {
   return { "app.kubernetes.io/name": "tandem", "app.kubernetes.io/instance": name };
 }
 
-/**
- * For what Pulumi would wait for: a Service's pods, which are made after it, and a StatefulSet's, which it knows no reasons of. The
- * proof waits, and says why while it does.
- */
+/** For what Pulumi would wait for the pods of, which are made after it. */
 export const NOT_AWAITED = { "pulumi.com/skipAwait": "true" };
 
 const PREFIX = "tandem.dev/";
