@@ -135,6 +135,16 @@ describe.skipIf(!canRun)("`tandem` on a real control plane", () => {
     expect(pod?.spec?.containers[0]?.args?.join(" ")).toContain("--tensor-parallel-size 2");
   });
 
+  it("measures now with status, and names kubectl's own command where a host would be asked", async () => {
+    const status = await deployment.tandem(["status", "--json"], variables);
+    expect(status, status.stderr).toMatchObject({ status: 0 });
+    const { checks } = JSON.parse(status.stdout) as { checks: { name: string; status: string }[] };
+    expect(checks).toContainEqual(expect.objectContaining({ name: "tensor parallel size", status: "pass" }));
+    const logs = await deployment.tandem(["logs", "serving"], variables);
+    expect(logs.status).not.toBe(0);
+    expect(logs.stderr).toContain(`kubectl -n ${NAMESPACE} logs`);
+  });
+
   it("makes the StatefulSet anew for a volume of another size", async () => {
     await addVolume("volume-1");
     configure(2, { cacheSizeGiB: 50 });
