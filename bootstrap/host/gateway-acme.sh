@@ -122,6 +122,15 @@ After=network-online.target
 [Service]
 Type=oneshot
 ExecStart=/bin/sh "$folder/acme/renew"
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths="$TANDEM_STACK_DIR"
+ProtectHome=read-only
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
 UNIT
 }
 

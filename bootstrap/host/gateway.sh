@@ -104,18 +104,18 @@ gateway_drift() {
     return
   fi
   said="$(curl --disable --config "$folder/asked" 2>/dev/null | tr '\n' ' ')"
-  # shellcheck disable=SC2086 # Five words: four statuses and the version that nginx runs.
+  # shellcheck disable=SC2086 # Five words: the version that nginx runs, and four statuses.
   set -- $said
   read_line "$folder/version"
-  if [ "${5:-}" != "$file_line" ]; then
+  if [ "${1:-}" != "$file_line" ]; then
     echo "nginx does not answer with the settings that were applied"
     return
   fi
   # Others' guesses, or its own requests, may have used up a limit; without vLLM it is 503, and 000 when that takes its time.
-  expect_status "$1" "/v1/models with a key" 200 429 503 000
-  expect_status "$2" "/v1/models without a key" 401 429
-  expect_status "$3" "/version without a key" 404
-  expect_status "$4" "/invocations with a key" 404
+  expect_status "${2:-000}" "/v1/models without a key" 401 429
+  expect_status "${3:-000}" "/version without a key" 404
+  expect_status "${4:-000}" "/invocations with a key" 404
+  expect_status "${5:-000}" "/v1/models with a key" 200 429 503 000
 }
 
 # expect_status GOT WHAT WANTED...

@@ -117,19 +117,18 @@ def note_for_check(gateway: Gateway, names: list[str], version: str) -> None:
 
 
 def requests_of_check(gateway: Gateway) -> str:
-    """A key, no key, two routes of vLLM's that it does not guard, and the version."""
+    """The version, no key, two routes of vLLM's that it does not guard, and a key. That is the last, since vLLM may be
+    too busy to answer in time; nginx itself answers at once, and where it does not nothing more is asked."""
     key = f'header = "Authorization: Bearer {next(iter(gateway.secrets["keys"].values()))}"\n'
-    scheme = "http" if gateway.document["tls"] == "off" else "https"
-    asked = [("/v1/models", key), ("/v1/models", ""), ("/version", ""), ("/invocations", key)]
-    # vLLM is let answer, and may be too busy to: who is not let in hears so at once.
     always = 'silent\ninsecure\nmax-time = 1\nnoproxy = "*"\n'
-    requests = [
-        f'{always}url = "{scheme}://127.0.0.1:{gateway.port}{path}"\n{header}output = "/dev/null"\n'
-        'write-out = "%{http_code}\\n"\n'
+    socket = gateway.run / "var" / "nginx.sock"
+    requests = [f'fail-early\n{always}unix-socket = "{socket}"\nurl = "http://localhost/version"\nwrite-out = "\\n"\n']
+    address = f"{'http' if gateway.document['tls'] == 'off' else 'https'}://127.0.0.1:{gateway.port}"
+    asked = [("/v1/models", ""), ("/version", ""), ("/invocations", key), ("/v1/models", key)]
+    requests += [
+        f'{always}url = "{address}{path}"\n{header}output = "/dev/null"\nwrite-out = "%{{http_code}}\\n"\n'
         for path, header in asked
     ]
-    socket = gateway.run / "var" / "nginx.sock"
-    requests.append(f'{always}unix-socket = "{socket}"\nurl = "http://localhost/version"\n')
     return "next\n".join(requests)
 
 

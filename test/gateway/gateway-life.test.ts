@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { connect } from "node:tls";
 import * as path from "node:path";
@@ -32,6 +32,9 @@ describe("the gateway's step", () => {
     expect(again.stderr).toContain("running as asked for");
     expect(JSON.parse(again.stdout)).toEqual(first);
     expect(await holds()).toMatchObject({ holds: true });
+    // The long way, for hosts without curl.
+    rmSync(path.join(unit(), "asked"));
+    expect(await holds()).toMatchObject({ holds: true });
   });
 
   it("sees what was changed by hand in what it runs on, and lays it out again without a restart", async () => {
@@ -46,10 +49,20 @@ describe("the gateway's step", () => {
     expect(masterProcess()).toBe(master);
   });
 
-  it("holds while vLLM hangs, which is not its fault", async () => {
+  it("holds while vLLM hangs, which is not its fault, and does not when nginx does", async () => {
     await started();
     gateway.serving.hangs = true;
     expect(await holds()).toMatchObject({ holds: true });
+    const workers = processesWith("nginx: worker").filter(
+      (id) => read(`/proc/${id}/stat`).split(" ")[3] === masterProcess(),
+    );
+    for (const id of workers) process.kill(id, "SIGSTOP");
+    try {
+      expect(await holds()).toMatchObject({ holds: false, reason: expect.stringContaining("nginx does not answer") });
+    } finally {
+      for (const id of workers) process.kill(id, "SIGCONT");
+    }
+    expect(workers.length).toBeGreaterThan(0);
   });
 
   it("replaces one key without a restart and without breaking anybody's stream", async () => {

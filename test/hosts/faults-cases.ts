@@ -10,7 +10,7 @@ const END = "<!-- end of rows -->";
 const LONGEST_MESSAGE = 480;
 
 /** The steps that are caught in their middle. */
-export type FaultStep = Extract<StepName, "lease" | "driver" | "runtime" | "weights" | "serving" | "proof">;
+export type FaultStep = Extract<StepName, "lease" | "driver" | "runtime" | "weights" | "serving" | "gateway" | "proof">;
 
 /** One fault at one moment, and the test file that makes it happen. */
 export interface FaultCase {
@@ -58,6 +58,11 @@ const stepCases = [
   ["clock an hour ahead", "all steps"],
   ["clock an hour behind", "all steps"],
   ["comes back with another address", "runtime"],
+  ["client killed", "gateway"],
+  ["power loss", "gateway"],
+  ["port taken", "gateway"],
+  ["configuration changed by hand", "gateway"],
+  ["unit changed by hand", "gateway"],
 ].map(([fault = "", step = ""]) => ({ fault, step, file: STEPS_FILE }));
 const driverCases = [
   ["unsupported distribution", "driver"],

@@ -175,6 +175,21 @@ const ACTS: Readonly<Record<MiddleFault, (steps: StepsOnHost, step: FaultStep) =
   },
 };
 
+/** The power is gone in the middle of a step; answers with what was said. */
+export function powerLost(steps: StepsOnHost, step: FaultStep): Promise<string> {
+  return ACTS["power loss"](steps, step);
+}
+
+/** The client is killed while the work of a step stands still in its middle; the work goes on without it. */
+export async function clientKilled(steps: StepsOnHost, step: FaultStep): Promise<void> {
+  const kill = (end: () => void) => {
+    end();
+    return Promise.resolve();
+  };
+  await caughtRunner(steps, step, kill);
+  await steps.middle.thaw();
+}
+
 /** One fault in the middle of several steps of one host, the steps between applied in their order; then `up`, then `destroy`. */
 export async function playMiddle(
   run: FaultRun,

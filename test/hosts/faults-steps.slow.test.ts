@@ -6,11 +6,12 @@ import { writeStandIn } from "../fakes/vllm/runtime";
 import { describeOnHosts, startHosts, type Fleet } from "../fixtures/hosts/hosts";
 import { SUPPLIES_ON_HOST } from "./deployment";
 import { casesOf } from "./faults-cases";
+import { playGateway } from "./faults-gateway";
 import { ClientState } from "./faults-client-state";
 import { FaultRun, givenUp, goodEnd, playMiddle, refused } from "./faults-run";
 import { StepsOnHost } from "./faults-steps";
 
-const NAMES = ["cut1", "cut2", "gone1", "gone2", "power", "kill", "disk", "clock"];
+const NAMES = ["cut1", "cut2", "gone1", "gone2", "power", "kill", "disk", "clock", "gate"];
 const ALL = ["lease", "runtime", "weights", "serving", "proof"] as const;
 const run = new FaultRun(__filename);
 let fleet: Fleet;
@@ -53,10 +54,11 @@ describeOnHosts("a fault in the middle of a step", () => {
       ),
       playDisk(disk).then(() => playMove(disk)),
       playClock(on("clock")),
+      playGateway(run, new StepsOnHost(fleet.host("gate"), undefined, true)),
     ]);
     run.keep();
     await Promise.all(all.map((steps) => steps.close()));
-  }, 400_000);
+  }, 500_000);
   afterAll(async () => {
     await fleet?.close();
     state?.end();

@@ -7,6 +7,7 @@ import type { SshTarget, StepRequest } from "../../bootstrap/runner/request";
 import { closeConnections } from "../../bootstrap/runner/ssh-connection";
 import { applyStep } from "../../bootstrap/runner/step";
 import type { TestHost } from "../fixtures/hosts/hosts";
+import { gatewayDocumentOf } from "../gateway/gateway-document";
 import { answerOf } from "../host/host";
 import { SUPPLIES_ON_HOST, tracesOn } from "./deployment";
 import type { FaultStep } from "./faults-cases";
@@ -14,8 +15,9 @@ import type { FaultStep } from "./faults-cases";
 const root = path.resolve(__dirname, "../..");
 
 /** The key of the stand-in's API in these tests. It may appear nowhere. */
-export const CANARY = `tdm-canary-${"k".repeat(20)}`;
+export const CANARY = `tdm-canary-${"k".repeat(24)}`;
 const PORT = 8000;
+const GATEWAY_PORT = 8080;
 const FREEZE_SECONDS = 60;
 
 /** Where each step is caught; see faults_middle.py. */
@@ -25,6 +27,7 @@ const MIDDLE: Readonly<Record<FaultStep, string>> = {
   runtime: "log:compiling bytecode",
   weights: "process:weights\\.py apply",
   serving: "log:starting vLLM",
+  gateway: "log:starting the gateway",
   proof: "process:prove\\.py",
 };
 
@@ -59,18 +62,25 @@ export class StepsOnHost {
   /** Every target that was used, for the connections to be closed. */
   private readonly used: SshTarget[] = [];
 
-  /** @param driver the driver step's document and values, where the host is to have one */
+  /** Where the gateway listens. */
+  gatewayPort = GATEWAY_PORT;
+
+  /**
+   * @param driver the driver step's document and values, where the host is to have one
+   * @param hasGateway whether a gateway stands in front
+   */
   constructor(
     readonly host: TestHost,
     private readonly driver?: { readonly document: unknown; readonly values: Readonly<Record<string, string>> },
+    private readonly hasGateway = false,
   ) {
     this.middle = new Middle(host);
   }
 
   get stepNames(): FaultStep[] {
-    return this.driver === undefined
-      ? ["lease", "runtime", "weights", "serving", "proof"]
-      : ["lease", "driver", "runtime", "weights", "serving", "proof"];
+    const driver = this.driver === undefined ? [] : (["driver"] as const);
+    const gateway = this.hasGateway ? (["gateway"] as const) : [];
+    return ["lease", ...driver, "runtime", "weights", "serving", ...gateway, "proof"];
   }
 
   get target(): SshTarget {
@@ -87,6 +97,7 @@ export class StepsOnHost {
       values: step === "driver" ? (this.driver?.values ?? {}) : {},
       document: this.document(step),
       ...((step === "serving" || step === "proof") && { secrets: { apiKey: CANARY } }),
+      ...(step === "gateway" && { secrets: { upstreamKey: CANARY, "key default": CANARY } }),
       timeoutSeconds: 120,
     };
   }
@@ -109,6 +120,13 @@ export class StepsOnHost {
         argv.push("--dtype", "bfloat16", "--max-model-len", "256", "--kv-cache-memory-bytes", "67108864");
         return { argv, env: {}, port: PORT, weightsDigest: weights["digest"], startupSeconds: 60, stopSeconds: 5 };
       }
+      case "gateway":
+        return gatewayDocumentOf({
+          target: "ssh",
+          ssh: { hosts: ["x"] },
+          port: this.gatewayPort,
+          gateway: { servingPort: PORT },
+        });
       case "proof": {
         const { unitId } = this.results.serving ?? {};
         return { baseUrl: `http://127.0.0.1:${PORT}`, model: "model", deadlineSeconds: 30, unit: "serving", unitId };
@@ -153,8 +171,9 @@ export class StepsOnHost {
   async destroy(): Promise<void> {
     this.results = {};
     await sweepHost(this.target, "faults", (line) => this.lines.push(line));
-    // A driver from packages changes files below /etc that are no package's own; the sweep has compared those.
-    await requireNoTraces(this.host, this.driver === undefined ? undefined : /^\/etc\//);
+    // Packages and accounts leave files below /etc with another time; the sweep has compared those.
+    const isPlain = this.driver === undefined && !this.hasGateway;
+    await requireNoTraces(this.host, isPlain ? undefined : /^\/etc\//);
   }
 
   async close(): Promise<void> {
