@@ -1,23 +1,44 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import * as path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { writeStandIn } from "../fakes/vllm/runtime";
+import { expectConforms } from "../conformance/conforms";
 import { describeOnHosts } from "../fixtures/hosts/hosts";
-import { canRunCluster } from "../fixtures/kubernetes/cluster";
+import { builtPrograms, canRunCluster } from "../fixtures/kubernetes/cluster";
 import { type RealCluster, startRealCluster } from "../fixtures/kubernetes/node";
+import { NODE_IMAGE } from "../fixtures/kubernetes/node-image";
 import { type Changeable, NodeStack } from "../fixtures/kubernetes/node-stack";
+import { withProvider } from "../fixtures/kubernetes/stack-on-kwok";
+import { SHARED_CACHE } from "../fixtures/shared-cache";
+import { Deployment } from "../hosts/deployment";
 
 const canRun = canRunCluster();
 /** Answers 404 to everything, as a registry does that lacks an image. */
 const EMPTY_REGISTRY = "localhost:5000";
 
 describeOnHosts("a real node", { skip: !canRun, timeout: 120_000 }, () => {
+  const deployment = new Deployment("command");
+  /** A model here and, at the same place, in the node's image; not below /tmp, which pods have a volume of their own at. */
+  let supplies: string;
   let real: RealCluster;
   let one: NodeStack;
 
+  // Takes long the first time; what follows must not.
+  beforeAll(async () => {
+    if (canRun) await builtPrograms();
+  }, 1_800_000);
   beforeAll(async () => {
     if (!canRun) return;
-    real = await startRealCluster();
+    supplies = mkdtempSync(path.join(SHARED_CACHE, "test-node-"));
+    writeStandIn(supplies);
+    real = await startRealCluster(path.join(supplies, "model"));
     await real.node.exec(`systemd-run --quiet python3 -m http.server ${EMPTY_REGISTRY.split(":")[1]} -d /opt`);
   }, 200_000);
-  afterAll(() => real?.close());
+  afterAll(async () => {
+    await real?.close();
+    deployment.remove();
+    if (supplies !== undefined) rmSync(supplies, { recursive: true });
+  });
 
   async function serving({ name }: NodeStack) {
     const { items } = await real.cluster.client.core.listNamespacedPod({ namespace: name });
@@ -60,7 +81,26 @@ describeOnHosts("a real node", { skip: !canRun, timeout: 120_000 }, () => {
     expect((await serving(one))?.ready).toBe(true);
   });
 
-  it("has a reason for each stack that does not come up, said while waiting", async () => {
+  it.concurrent(
+    "serves what `tandem up` was told, finds nothing to change, and has nothing left after `destroy`",
+    async () => {
+      const { model, cluster } = real;
+      const images = { serving: NODE_IMAGE, gateway: NODE_IMAGE };
+      const kubernetes = { kubeconfig: cluster.kubeconfig, namespace: deployment.name, images };
+      deployment.write({ target: "kubernetes", model, gpus: 0, kubernetes });
+      await real.addVolume(deployment.name);
+      const variables = await withProvider(deployment.folder);
+      const { outputs } = await deployment.ask(["up"], 0, variables);
+      expectConforms(outputs, { target: "kubernetes", model, tensorParallel: 1, hosts: 1 });
+      expect((await deployment.ask(["preview"], 0, variables)).changes).toEqual([]);
+      const destroyed = await deployment.tandem(["destroy", "--yes"], variables);
+      expect(destroyed, destroyed.stderr).toMatchObject({ status: 0 });
+      const { items } = await cluster.client.core.listNamespace();
+      expect(items.map(({ metadata }) => metadata?.name)).not.toContain(deployment.name);
+    },
+  );
+
+  it.concurrent("has a reason for each stack that does not come up, said while waiting", async () => {
     const failing: readonly (readonly [string, RegExp, (serving: Changeable) => void])[] = [
       [
         "no-image",
