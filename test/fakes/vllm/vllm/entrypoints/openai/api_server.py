@@ -158,11 +158,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def start_engines(count: int) -> list[subprocess.Popen[bytes]]:
-    """One process for each engine, as vLLM has; it logs its name as vLLM's does, and is counted by that."""
-    engines = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1e9)"]) for _ in range(count)]
-    for rank, engine in enumerate(engines):
+    """One process for each engine, as vLLM has, and with its name, by which it is counted and logs."""
+    engines = []
+    for rank in range(count):
         name = "EngineCore" if count == 1 else f"EngineCore_DP{rank}"
-        log(f"({name} pid={engine.pid}) ", "Initializing a V1 LLM engine (stand-in)")
+        sleep = [f"VLLM::{name}", "-c", "import time; time.sleep(1e9)"]
+        engines.append(subprocess.Popen(sleep, executable=sys.executable))
+        log(f"({name} pid={engines[-1].pid}) ", "Initializing a V1 LLM engine (stand-in)")
     return engines
 
 
