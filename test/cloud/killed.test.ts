@@ -61,7 +61,7 @@ describe("a run that is killed with SIGKILL at any instant", () => {
       expect(ofRuns.filter((action) => action !== MADE_BY_THE_TEST)).toEqual([]);
       const ofReaper = calls.filter(({ key }) => key === REAPER);
       expect(notAllowed("policy-reap.json", ofReaper)).toEqual([]);
-      if (TABLE !== undefined) writeTable(TABLE, leakTable(runs));
+      if (TABLE !== undefined) writeTable(TABLE, runs);
     },
   );
 });
@@ -71,9 +71,12 @@ async function isRunning(id: string): Promise<boolean> {
   return Reservations[0]?.Instances?.[0]?.State?.Name === "running";
 }
 
-function writeTable(file: string, table: string): void {
+function writeTable(file: string, runs: readonly KilledRun[]): void {
   const text = readFileSync(file, "utf8");
   const [head = ""] = text.split(/^<!-- made by /m);
-  const note = `<!-- made by make soak: ${RUNS} runs, seeds from ${SEED} -->`;
-  writeFileSync(file, `${head}${note}\n${table}\n`);
+  const day = new Date().toISOString().slice(0, 10);
+  const killed = runs.filter(({ action }) => action !== "none").length;
+  const survivors = runs.reduce((sum, { afterReap }) => sum + afterReap, 0);
+  const sum = `${RUNS} runs on ${day}, ${killed} of them killed, seeds ${SEED} to ${SEED + RUNS - 1}: ${survivors} survivors.`;
+  writeFileSync(file, `${head}<!-- made by make soak -->\n**${sum}**\n\n${leakTable(runs)}\n`);
 }
