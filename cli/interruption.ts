@@ -14,6 +14,7 @@ export class Interrupted extends CommandError {
 /** The user's wish to end, once it comes. Made at the start of a command that must leave things in order. */
 export class Interruption {
   private requests = 0;
+  private lastSignal: NodeJS.Signals | undefined;
   private readonly listeners = new Set<() => void>();
 
   constructor(private readonly say: (line: string) => void) {
@@ -22,6 +23,11 @@ export class Interruption {
 
   get isRequested(): boolean {
     return this.requests > 0;
+  }
+
+  /** The signal that came last. */
+  get signal(): NodeJS.Signals | undefined {
+    return this.lastSignal;
   }
 
   /** Whether the user asked more than once. */
@@ -49,8 +55,9 @@ export class Interruption {
     }
   }
 
-  private readonly request = (): void => {
+  private readonly request = (signal: NodeJS.Signals): void => {
     this.requests++;
+    this.lastSignal = signal;
     this.say(this.requests === 1 ? "ending in order; press Ctrl-C again to hurry" : "hurrying");
     for (const listener of this.listeners) listener();
   };

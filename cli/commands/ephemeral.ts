@@ -132,13 +132,14 @@ async function upAndCommand(context: Context, command: readonly string[]): Promi
     phases.push({ name: "command", status: "failed", seconds: 0, detail: tunnels });
     console.say(tunnels);
   } else {
-    for (const { processId } of tunnels) context.watchdog.note(processId);
+    const areGone = tunnels.map(({ processId }) => context.watchdog.note(processId));
     const ran = await timed(() => runCommand(command, environmentFor(context, outputs), context));
     code = ran.end.code;
     const detail = ran.end.words === "" ? `exit ${code}` : ran.end.words;
     phases.push({ name: "command", ...verdictOf(ran), ...(code !== 0 && { detail }) });
     if (code !== 0) console.say(`the command failed: ${detail}`);
     await Promise.all(tunnels.map((tunnel) => tunnel.close()));
+    for (const isGone of areGone) isGone();
   }
   await collect(context, outputs, code === 0 ? undefined : `the command ended with ${code}: ${command.join(" ")}`);
   return code;

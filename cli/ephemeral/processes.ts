@@ -4,6 +4,8 @@ import type { Watchdog } from "./watchdog";
 
 /** Time that an interrupted command gets before it is killed. */
 const GRACE_SECONDS = 10;
+/** Time that a command on a terminal gets to end by the Ctrl-C that it has heard itself, before it is told once more. */
+const CTRL_C_SECONDS = 5;
 
 export interface ProcessEnd {
   /** As a shell has it: 128 + the signal's number for one that a signal ended; 126 and 127 for one that did not start. */
@@ -34,10 +36,11 @@ export async function runTandem(
 ): Promise<ProcessEnd> {
   const [program = "", ...rest] = ownCommand();
   const child = spawn(program, [...rest, ...argv], { detached: true, stdio: ["ignore", "pipe", "pipe"] });
-  watchdog.note(child.pid);
+  const isGone = watchdog.note(child.pid);
   const stop = isUnstoppable ? undefined : interruption.onRequest(() => child.kill("SIGINT"));
   child.stderr.on("data", (data: Buffer) => process.stderr.write(data));
   const end = await endOf(child);
+  isGone();
   stop?.();
   return end;
 }
@@ -61,7 +64,7 @@ export async function runCommand(
   const hasTerminal = process.stdin.isTTY;
   const stdio: StdioOptions = ["inherit", "inherit", "inherit"];
   const child = spawn(program, argv, { env, stdio, detached: !hasTerminal });
-  watchdog.note(child.pid);
+  const isGone = watchdog.note(child.pid);
   const kill = (signal: NodeJS.Signals) => {
     if (child.pid === undefined) return;
     try {
@@ -70,15 +73,21 @@ export async function runCommand(
       // It is gone.
     }
   };
-  let timer: NodeJS.Timeout | undefined;
+  const timers: NodeJS.Timeout[] = [];
+  const after = (seconds: number, signal: NodeJS.Signals) =>
+    timers.push(setTimeout(() => kill(signal), seconds * 1000));
   const stop = interruption.onRequest(() => {
-    kill(interruption.isUrgent ? "SIGKILL" : "SIGTERM");
-    timer ??= setTimeout(() => kill("SIGKILL"), GRACE_SECONDS * 1000);
+    if (interruption.isUrgent) kill("SIGKILL");
+    // A second signal at once would cut short what the first one has begun.
+    else if (hasTerminal && interruption.signal === "SIGINT") after(CTRL_C_SECONDS, "SIGTERM");
+    else kill("SIGTERM");
+    after(GRACE_SECONDS, "SIGKILL");
   });
   const end = await endOf(child);
-  clearTimeout(timer);
+  for (const timer of timers) clearTimeout(timer);
   stop();
   if (!hasTerminal) kill("SIGKILL");
+  isGone();
   return end;
 }
 

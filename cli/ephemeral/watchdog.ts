@@ -9,14 +9,15 @@ export const MARK_VARIABLE = "TANDEM_EPHEMERAL";
 
 /**
  * A process of its own that takes the environment away when this one dies, however it dies: the end of a pipe tells it. Lines on
- * the pipe: `child ID` for what it has to end first, `done` when there is nothing to do any more.
+ * the pipe: `child ID` for what it has to end first, `gone ID` when that has ended by itself, `done` when there is nothing to do any more.
  */
 const SCRIPT = `
 trap '' INT TERM HUP
 children=
 while read -r word value; do
   case $word in
-    child) children="$children $value" ;;
+    child) children="$children $value " ;;
+    gone) case $children in *" $value "*) children="\${children%%" $value "*} \${children#*" $value "}" ;; esac ;;
     done) exit 0 ;;
   esac
 done
@@ -40,8 +41,8 @@ exit 1
 
 /** The way to speak to the watchdog. */
 export interface Watchdog {
-  /** What has to end before the environment can go. */
-  note(childId: number | undefined): void;
+  /** What has to end before the environment can go. @returns to be called when it has: its number may be another process's then */
+  note(childId: number | undefined): () => void;
   /** Everything is gone, or it can't be helped: nothing is to be done. */
   release(): void;
 }
@@ -70,7 +71,13 @@ export function startWatchdog(run: EphemeralRun, command: readonly string[], aba
   if (abandoned) stdin.end();
   return {
     note: (childId) => {
-      if (childId !== undefined) stdin.write(`child ${childId}\n`);
+      const tell = (word: string) => {
+        if (childId !== undefined) stdin.write(`${word} ${childId}\n`);
+      };
+      tell("child");
+      return () => {
+        tell("gone");
+      };
     },
     release: () => {
       stdin.end("done\n");

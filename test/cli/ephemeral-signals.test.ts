@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -132,5 +132,19 @@ describe("tandem ephemeral", () => {
     const { code, stderr } = await start(ephemeral(["--keep-on-failure", "30m"], ["true"]), { TANDEM_TEST_UP: "2" });
     expect(code, stderr).toBe(2);
     expect(calls()).toEqual(["up", "destroy"]);
+  });
+
+  it("is killed: its watchdog ends what runs, and no process that got the number of one that had ended", async () => {
+    const [other, child] = [0, 1].map(() => spawn("sleep", ["60"], { detached: true, stdio: "ignore" }));
+    const ended = new Promise((resolve) => child?.once("close", (_code, signal) => resolve(signal)));
+    const runFolder = at("run");
+    mkdirSync(runFolder);
+    const program = path.join(__dirname, "fixtures/watched-and-killed.ts");
+    await start([...TANDEM.slice(0, 3), program, runFolder, String(other?.pid), String(child?.pid)]);
+    expect(await ended).toBe("SIGTERM");
+    // It takes the folder away when it has done all the rest.
+    await expect.poll(() => existsSync(runFolder), { timeout: 20_000 }).toBe(false);
+    expect(other?.exitCode ?? other?.signalCode).toBeNull();
+    other?.kill();
   });
 });
