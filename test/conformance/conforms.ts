@@ -57,7 +57,7 @@ export function expectConforms(outputs: Outputs, expected: Expected): void {
   expect(endpoints.fineTuning !== undefined).toBe(expected.trains === true);
 
   expect(hosts).toHaveLength(expected.hosts);
-  expect(hosts[0]).toMatchObject({ baseUrl: endpoints.baseUrl, connect: endpoints.connect });
+  expect([hosts[0]?.baseUrl, hosts[0]?.connect]).toEqual([endpoints.baseUrl, endpoints.connect]);
   for (const host of hosts) {
     expect(host).toMatchObject({ target: expected.target, tensorParallel: expected.tensorParallel });
     expect(host.gpus.length).toBeGreaterThanOrEqual(plan.gpus.length);
