@@ -123,6 +123,7 @@ After=network-online.target
 Type=oneshot
 ExecStart=/bin/sh "$folder/acme/renew"
 NoNewPrivileges=yes
+PrivateTmp=yes
 ProtectSystem=strict
 ReadWritePaths="$TANDEM_STACK_DIR"
 ProtectHome=read-only
