@@ -94,7 +94,8 @@ export function readRunTags(tags: Readonly<Record<string, string>>): TagReading 
   if (createdAt === undefined) return damaged(RUN_TAGS.createdAt, tags);
   const hasExpiry = tags[RUN_TAGS.expiresAt] !== undefined;
   if (hasExpiry && (expiresAt === undefined || expiresAt <= createdAt)) return damaged(RUN_TAGS.expiresAt, tags);
-  const owner = tags[RUN_TAGS.owner] ?? "";
+  // It is shown to people, and anybody may have written it.
+  const owner = ownerTag(tags[RUN_TAGS.owner] ?? "");
   return { kind: "ours", mark: { runId, stack, owner, createdAt, ...(expiresAt === undefined ? {} : { expiresAt }) } };
 }
 

@@ -25,7 +25,7 @@ export function hasCopiedTags({ isFromTemplate }: CloudThing): boolean {
 /** Why a thing with the stack's name is not this owner's to delete; undefined for what is. */
 export function whyNotOwn(thing: CloudThing, { owner }: OwnedStack): string | undefined {
   const theirs = thing.tags[RUN_TAGS.owner];
-  if (theirs !== owner) return `it belongs to ${theirs ?? "somebody unknown"}, not to ${owner}`;
+  if (theirs !== owner) return `it belongs to ${ownerTag(theirs ?? "somebody unknown")}, not to ${owner}`;
   return hasCopiedTags(thing) ? COPIED : undefined;
 }
 
@@ -33,7 +33,9 @@ export const COPIED = "Tandem did not launch it, so its tags were copied";
 
 /** The other owners of things with the stack's name. */
 export function othersOf(things: readonly CloudThing[], { owner }: OwnedStack): string[] {
-  return [...new Set(things.flatMap(({ tags }) => tags[RUN_TAGS.owner] ?? []))].filter((each) => each !== owner);
+  return [...new Set(things.flatMap(({ tags }) => tags[RUN_TAGS.owner] ?? []))]
+    .filter((each) => each !== owner)
+    .map(ownerTag);
 }
 
 /** What to do about other owners. */

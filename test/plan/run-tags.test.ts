@@ -35,6 +35,11 @@ describe("the tags of a run", () => {
     expect(tags["tandem:owner"]).toHaveLength(256);
   });
 
+  it("show no line and no colour that somebody wrote into an owner", () => {
+    const reading = readRunTags({ ...runTags(mark), "tandem:owner": "ada\n::error::\u001b[31m" });
+    expect(reading).toMatchObject({ mark: { owner: "ada_::error::__31m" } });
+  });
+
   it("are refused for a run that ends before it starts, and for an id that is none", () => {
     expect(() => runTags({ ...mark, expiresAt: mark.createdAt })).toThrow(
       /allowed: later than the start, 2026-11-25T10:00:00Z/,
