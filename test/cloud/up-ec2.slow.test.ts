@@ -145,13 +145,14 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
     ]);
   });
 
-  it("ends the machine that is too many, and leaves the other as it is", async () => {
+  it("ends the machine that is too many, leaves the other as it is, and closes what was opened", async () => {
     const [stays, goes] = await living();
-    configure({ rootVolumeGiB: 100 }, { exposure: "private", ...FROM });
+    configure({ rootVolumeGiB: 100 });
     const { outputs } = await deployment.ask(["up"], 0, variables);
     expect((await living()).map(({ instanceId }) => instanceId)).toEqual([stays?.instanceId]);
     expect(room.endOf(goes?.instanceId ?? "")).toBeGreaterThan(0);
     expect(outputs.hosts.map(({ name }) => name)).toEqual(["ec2-1"]);
+    expect((await groups())[0]?.IpPermissions?.map(({ FromPort }) => FromPort)).toEqual([22]);
   });
 
   it("has a machine end itself by its own timer, and shows that it is gone, with the reason", async () => {
