@@ -1,7 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import * as path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { writeStandIn } from "../fakes/vllm/runtime";
 import { expectConforms } from "../conformance/conforms";
 import { describeOnHosts } from "../fixtures/hosts/hosts";
 import { builtPrograms, canRunCluster } from "../fixtures/kubernetes/cluster";
@@ -9,7 +6,6 @@ import { type RealCluster, startRealCluster } from "../fixtures/kubernetes/node"
 import { NODE_IMAGE } from "../fixtures/kubernetes/node-image";
 import { type Changeable, NodeStack } from "../fixtures/kubernetes/node-stack";
 import { withProvider } from "../fixtures/kubernetes/stack-on-kwok";
-import { SHARED_CACHE } from "../fixtures/shared-cache";
 import { Deployment } from "../hosts/deployment";
 
 const canRun = canRunCluster();
@@ -18,8 +14,6 @@ const EMPTY_REGISTRY = "localhost:5000";
 
 describeOnHosts("a real node", { skip: !canRun, timeout: 120_000 }, () => {
   const deployment = new Deployment("command");
-  /** A model here and, at the same place, in the node's image; not below /tmp, which pods have a volume of their own at. */
-  let supplies: string;
   let real: RealCluster;
   let one: NodeStack;
 
@@ -29,15 +23,12 @@ describeOnHosts("a real node", { skip: !canRun, timeout: 120_000 }, () => {
   }, 1_800_000);
   beforeAll(async () => {
     if (!canRun) return;
-    supplies = mkdtempSync(path.join(SHARED_CACHE, "test-node-"));
-    writeStandIn(supplies);
-    real = await startRealCluster(path.join(supplies, "model"));
+    real = await startRealCluster();
     await real.node.exec(`systemd-run --quiet python3 -m http.server ${EMPTY_REGISTRY.split(":")[1]} -d /opt`);
-  }, 200_000);
+  }, 400_000);
   afterAll(async () => {
     await real?.close();
     deployment.remove();
-    if (supplies !== undefined) rmSync(supplies, { recursive: true });
   });
 
   async function serving({ name }: NodeStack) {
