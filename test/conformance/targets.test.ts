@@ -23,7 +23,12 @@ const ASKED: SettingsInput = { model: MODEL, gpus: 4, tensorParallel: 2 };
 const TARGETS: Readonly<Record<Expected["target"], SettingsInput>> = {
   local: { target: "local" },
   ssh: { target: "ssh", ssh: { hosts: ["root@gpu1"] } },
-  ec2: { target: "ec2", ec2: { region: "us-east-1", allowedCidr: "203.0.113.7/32" }, maxPricePerHourUsd: 100, ttl: "4h" },
+  ec2: {
+    target: "ec2",
+    ec2: { region: "us-east-1", allowedCidr: "203.0.113.7/32" },
+    maxPricePerHourUsd: 100,
+    ttl: "4h",
+  },
   kubernetes: { target: "kubernetes" },
 };
 const targets = Object.keys(TARGETS) as Expected["target"][];
