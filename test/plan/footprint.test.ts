@@ -1,14 +1,19 @@
 import { describe, expect, it } from "vitest";
-import { builtInShape, type HostFacts, type Plan, type SettingsInput } from "../../plan";
+import { builtInShape, hypotheticalHost, type HostFacts, type Plan, type SettingsInput } from "../../plan";
 import { CPU_HOST, H100S, planOf } from "./hosts";
 import measurements from "./measured-rows.json";
 
 const GIB = 2 ** 30;
-const CUDA_OF_TOTAL = 79.18 / 79.65;
 
-/** What was measured on H100s of vLLM with the KV cache of a plan: memory of one GPU after 64 streams, and the tokens that it reported. */
+/** The cards that rows were measured on: memory by `nvidia-smi` and by CUDA. */
+const CARDS = {
+  H100: { host: H100S(2), totalGiB: 79.65, cudaGiB: 79.18 },
+  H200: { host: hypotheticalHost({ gpus: 2, gpuType: "h200-141gb" }), totalGiB: 140.4, cudaGiB: 139.8 },
+};
+
+/** What was measured of vLLM with the KV cache of a plan: memory of one GPU after 64 streams, and the tokens that it reported. */
 const measured = measurements.rows.flatMap((row) => {
-  const { quantity, model, tensorParallel, kvCacheTokens, maxAdapters, maxRank, eager } = row;
+  const { quantity, model, tensorParallel, kvCacheTokens, maxAdapters, maxRank, eager, hardware } = row;
   if (quantity !== "whole footprint" || kvCacheTokens === undefined) return [];
   const shape = builtInShape(model)!;
   const heads = Math.max(1, shape.kvHeads / tensorParallel);
@@ -22,7 +27,16 @@ const measured = measurements.rows.flatMap((row) => {
     lora: { maxAdapters: maxAdapters, maxRank: maxRank },
     serving: { maxModelLen: 2048, enforceEager: eager },
   };
-  return [{ name: `${model}, TP ${tensorParallel}`, settings, share, besideKvGiB: row.measured / 1024 - kvGiB }];
+  const card = hardware.includes("H200") ? CARDS.H200 : CARDS.H100;
+  return [
+    {
+      name: `${model}, TP ${tensorParallel}, ${hardware}`,
+      settings,
+      share,
+      card,
+      besideKvGiB: row.measured / 1024 - kvGiB,
+    },
+  ];
 });
 
 /** The host after a first start whose proof kept what vLLM took. */
@@ -41,16 +55,17 @@ describe("the share of a GPU, from what vLLM was measured to take", () => {
   });
 
   it.each(measured)("is within 5 % on the first start and 2 % from the second on: $name", (row) => {
-    const cudaShareGiB = row.share * 79.65 * CUDA_OF_TOTAL;
-    const first = planOf(row.settings, H100S(2));
+    const { host, totalGiB, cudaGiB } = row.card;
+    const cudaShareGiB = row.share * cudaGiB;
+    const first = planOf(row.settings, host);
     expect(first.footprint?.basis).toBe("worked out");
     expect(Math.abs(footprintOf(first, row.besideKvGiB) / cudaShareGiB - 1)).toBeLessThan(0.05);
-    const second = planOf(row.settings, afterStart(first, row.besideKvGiB));
+    const second = planOf(row.settings, afterStart(first, row.besideKvGiB, host));
     expect(second.footprint?.basis).toBe("measured");
     expect(Math.abs(footprintOf(second, row.besideKvGiB) / cudaShareGiB - 1)).toBeLessThan(0.02);
     // Of nvidia-smi's total, which a share is of, to a block of the cache.
-    expect(footprintOf(second, row.besideKvGiB) / (row.share * 79.65)).toBeCloseTo(1, 3);
-    expect(second.perGpu[0]?.parts.reduce((sum, { sizeGiB }) => sum + sizeGiB, 0)).toBeCloseTo(79.65, 1);
+    expect(footprintOf(second, row.besideKvGiB) / (row.share * totalGiB)).toBeCloseTo(1, 3);
+    expect(second.perGpu[0]?.parts.reduce((sum, { sizeGiB }) => sum + sizeGiB, 0)).toBeCloseTo(totalGiB, 1);
     expect(second.reasons.join()).toContain("measured");
   });
 
