@@ -77,7 +77,7 @@ export async function waitForHost(
       why = error.message;
     }
     const now = Date.now();
-    if (now + pause > limit) throw new SshError(`${why}, for ${limitSeconds} s${movedHint(target)}`, "gone");
+    if (now + pause > limit) throw new SshError(`${why}, tried for ${limitSeconds} s${movedHint(target)}`, "gone");
     if (now - said >= PROGRESS_EVERY_MS) {
       say(`waiting for ${nameOf(target)}, ${Math.round((now - start) / 1000)} s of at most ${limitSeconds} s: ${why}`);
       said = now;
