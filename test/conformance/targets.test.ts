@@ -9,11 +9,11 @@ import type { HostFacts } from "../../plan/facts";
 import { hypotheticalHost } from "../../plan/gpu-types";
 import { settingsForCluster } from "../../plan/kubernetes-manifests";
 import { makePlan } from "../../plan/make-plan";
-import type { Proof } from "../../plan/proof";
 import { buildOutputs } from "../../stacks/build-outputs";
 import { podsAsHosts, reachCluster } from "../../stacks/cluster";
 import type { Outputs } from "../../stacks/outputs";
 import { cluster, gpuNode, planIn } from "../kubernetes/clusters";
+import { goodProof } from "../plan/good-proof";
 import { expectConforms, type Expected } from "./conforms";
 
 /** The same machine everywhere: eight H100. Targets' slow tests pass the same assertions with what really came out. */
@@ -41,16 +41,7 @@ function settingsOf(target: Expected["target"], more: SettingsInput = {}): Setti
 
 /** What a service that runs as planned would tell. */
 function proven(plan: Plan): ProofResult {
-  const proof: Proof = {
-    generated: { text: "Paris", tokens: 2, seconds: 1 },
-    models: [plan.model],
-    maxModelLen: plan.maxModelLen,
-    kvCacheTokens: plan.kvCacheTokens,
-    tensorParallel: plan.tensorParallel,
-    replicas: plan.replicas,
-    workers: plan.gpuIndices.map((gpuIndex, rank) => ({ pid: 100 + rank, rank, gpuIndex })),
-    gpus: plan.perGpu.map(({ index, servingGiB, totalGiB, freeGiB }) => ({ index, servingGiB, totalGiB, freeGiB })),
-  };
+  const proof = goodProof(plan);
   return { proof, checks: compareProof(plan, proof), provenAt: "2026-11-25T10:00:00.000Z" };
 }
 

@@ -1,28 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { compareProof, type Plan, type Proof } from "../../plan";
+import { goodProof } from "./good-proof";
 import { CPU_HOST, H100S, planOf } from "./hosts";
 
 const plan = planOf({ gpus: 2 }, H100S(2));
-
-/** A proof that keeps every promise of a plan. */
-function goodProof(of: Plan): Proof {
-  return {
-    generated: { text: "The capital of France is Paris.", tokens: 8, seconds: 0.4 },
-    models: [of.model],
-    maxModelLen: of.maxModelLen,
-    kvCacheTokens: of.kvCacheTokens,
-    tensorParallel: of.tensorParallel,
-    replicas: of.replicas,
-    workers: of.gpuIndices.map((gpuIndex, rank) => ({ pid: 100 + rank, rank, gpuIndex })),
-    gpus: of.perGpu.map(({ index, servingGiB, totalGiB }) => ({
-      index,
-      servingGiB,
-      totalGiB,
-      freeGiB: totalGiB - servingGiB,
-    })),
-    tokensPerSecond: 380,
-  };
-}
 
 function statusOf(proof: Proof, name: string, of: Plan = plan) {
   return compareProof(of, proof).find((check) => check.name === name)?.status;
