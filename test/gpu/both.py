@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 
 from deployments import Tandem, find_key
-from measure import GpuWatch, cuda_totals_gib, drive, is_healthy
+from measure import GpuWatch, command_lines, cuda_totals_gib, drive, is_healthy
 
 JOBS = 10
 STEPS = 30
@@ -110,15 +110,11 @@ class Both(Tandem):
 
 def processes_of_trainer():
     """Ids of the trainer, its ranks and what keeps it running, the keepers first."""
-    found = []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                line = file.read()
-        except OSError:
-            continue
-        if int(entry) != os.getpid() and (b"tandem_trainer" in line or (b"supervise" in line and b"trainer" in line)):
-            found.append((b"supervise" not in line, int(entry)))
+    found = [
+        (b"supervise" not in line, pid)
+        for pid, line in command_lines()
+        if b"tandem_trainer" in line or (b"supervise" in line and b"trainer" in line)
+    ]
     return [pid for _, pid in sorted(found)]
 
 

@@ -170,20 +170,21 @@ def session_of(process_id):
         return None
 
 
-def vllm_processes():
-    """Ids of all processes that belong to a vLLM: by their command line or the title that they gave themselves."""
-    found = []
+def command_lines():
+    """Ids and command lines (bytes, words by spaces) of all processes but this one."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
             with open(f"/proc/{entry}/cmdline", "rb") as file:
-                line = file.read().replace(b"\0", b" ")
+                yield int(entry), file.read().replace(b"\0", b" ")
         except OSError:
             continue
-        if line.startswith(b"VLLM::") or b"vllm.entrypoints" in line:
-            found.append(int(entry))
-    return found
+
+
+def vllm_processes():
+    """Ids of all processes that belong to a vLLM: by their command line or the title that they gave themselves."""
+    return [pid for pid, line in command_lines() if line.startswith(b"VLLM::") or b"vllm.entrypoints" in line]
 
 
 COLUMNS = (
