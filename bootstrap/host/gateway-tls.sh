@@ -87,8 +87,7 @@ tls_copy() {
 # $tls_end; 0 where nothing is known. It is renewed 30 days before its end, one that lasts less than 90 days in its last third.
 tls_read_times() {
   tls_renew=0 tls_late=0 tls_end=0
-  # shellcheck disable=SC2015 # A file that can't be read is no failure.
-  [ -f "$folder/tls.times" ] && read -r tls_renew tls_late tls_end <"$folder/tls.times" || :
+  if [ -f "$folder/tls.times" ]; then read -r tls_renew tls_late tls_end <"$folder/tls.times" || :; fi
 }
 
 tls_note_times() {

@@ -30,7 +30,6 @@ run="/dev/shm/tandem-gateway-$(printf '%s' "$TANDEM_STACK_DIR" | sha256sum | cut
 check() {
   [ -f "$folder/result.json" ] || does_not_hold "the gateway was not started here"
   unit_status "$unit"
-  # shellcheck disable=SC2154 # unit_status sets them.
   case "$unit_state" in
     running) ;;
     waiting) does_not_hold "the gateway keeps failing and is about to be started again (restart $unit_restarts)" ;;
@@ -64,7 +63,6 @@ apply() {
   drift="$(unit_drift "$unit")"
   # What was changed by hand is laid out again.
   if [ -z "$change" ] && [ "$unit_state" = running ] && [ -n "$(gateway_drift)" ]; then change=reload; fi
-  # shellcheck disable=SC2154
   if [ "$unit_state" != running ] || [ "${drift#restart }" != "$drift" ] || [ ! -f "$folder/result.json" ]; then change=restart; fi
   case "$change" in
     restart) start ;;
@@ -137,7 +135,6 @@ place_program() {
 }
 
 require_free_port() {
-  # shellcheck disable=SC2154 # Read from the document.
   holder="$(port_holder "$doc_port")"
   [ -z "$holder" ] || die 31 "port $doc_port is taken by process $holder — fix: stop it, or choose another port"
 }
