@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { ProblemsError } from "../../plan/problem";
-import { judgeExpiry, readRunTags, runTags, RUN_TAGS, type RunMark } from "../../plan/run-tags";
+import { judgeExpiry, ownerTag, readRunTags, runTags, RUN_TAGS, type RunMark } from "../../plan/run-tags";
 import type { Machine } from "./machines";
 
 /** In whole seconds, as tags have it: what is made of it is the same when it is read back. */
@@ -41,7 +41,7 @@ export function refuseOthers(living: readonly Machine[], mark: RunMark): void {
   const own = runTags(mark)[RUN_TAGS.owner];
   const other = living.find(({ tags }) => tags[RUN_TAGS.owner] !== own);
   if (other === undefined) return;
-  const owner = other.tags[RUN_TAGS.owner] ?? "somebody unknown";
+  const owner = ownerTag(other.tags[RUN_TAGS.owner] ?? "somebody unknown");
   throw new ProblemsError([
     {
       setting: "ec2.owner",
