@@ -20,8 +20,8 @@ const heavyOptions = {
 
 /**
  * Tiers, one after the other. `fast` holds what takes milliseconds or a few seconds. The others hold what starts an engine, a
- * model, a host or a cluster (`*.slow.test.ts`, `*.real.test.ts`). What runs on test hosts mostly waits, and each fleet has a
- * bridge of its own, so two files run at a time; the rest runs alone, since one vLLM fills two cores.
+ * model, a host or a cluster (`*.slow.test.ts`, `*.real.test.ts`). What runs on test hosts or on a control plane mostly waits, and
+ * each has a bridge or ports of its own, so two files run at a time; the rest runs alone, since one vLLM fills two cores.
  */
 export default defineConfig({
   test: {
@@ -57,7 +57,7 @@ export default defineConfig({
         test: {
           name: "clusters",
           include: onClusters,
-          maxWorkers: 1,
+          maxWorkers: 2,
           sequence: { groupOrder: 3 },
           globalSetup: ["test/setup/cluster-programs.ts"],
           ...heavyOptions,
