@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 const heavy = ["test/**/*.slow.test.ts", "test/**/*.real.test.ts"];
 const onTestHosts = [
@@ -18,13 +19,23 @@ const heavyOptions = {
   retry: process.env["CI"] === "true" ? 1 : 0,
 };
 
+/** A real node takes as long as all else on clusters together: begun last, it would run alone at the end. */
+class NodeFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isNode = ({ moduleId }: TestSpecification) => moduleId.endsWith("/kubernetes/node.slow.test.ts");
+    const sorted = await super.sort(files);
+    return [...sorted.filter(isNode), ...sorted.filter((file) => !isNode(file))];
+  }
+}
+
 /**
  * Tiers, one after the other. `fast` holds what takes milliseconds or a few seconds. The others hold what starts an engine, a
  * model, a host or a cluster (`*.slow.test.ts`, `*.real.test.ts`). What runs on test hosts or on a control plane mostly waits, and
- * each has a bridge or ports of its own, so two files run at a time; the rest runs alone, since one vLLM fills two cores.
+ * each has a bridge or ports of its own, so two or three files run at a time; the rest runs alone, since one vLLM fills two cores.
  */
 export default defineConfig({
   test: {
+    sequence: { sequencer: NodeFirst },
     globalSetup: ["test/setup/guard.ts", "test/setup/build.ts", "test/setup/served.ts"],
     reporters: process.env["TANDEM_TEST_REPORT"] ? ["default", "junit"] : ["default"],
     outputFile: { junit: process.env["TANDEM_TEST_REPORT"] ?? "" },
@@ -57,7 +68,7 @@ export default defineConfig({
         test: {
           name: "clusters",
           include: onClusters,
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 3 },
           globalSetup: ["test/setup/cluster-programs.ts"],
           ...heavyOptions,

@@ -55,14 +55,28 @@ require_name() {
   esac
 }
 
-# Makes a folder that only this user can enter. Refuses one that another user may have planted.
+# Makes folders that only this user can enter. Refuses one that another user may have planted. private_dir FOLDER...
 private_dir() {
-  [ -d "$1" ] || mkdir -p "$1" 2>/dev/null || [ -d "$1" ] || die 1 "can't make the folder $1 — fix: make it writable, or set TANDEM_HOST_DIR"
-  own_id="${own_id:-$(id -u)}" owner_and_mode="$(stat -c %u:%a "$1")"
-  if [ -L "$1" ] || [ "${owner_and_mode%:*}" -ne "$own_id" ]; then
+  for private; do
+    [ -d "$private" ] || mkdir -p "$private" 2>/dev/null || [ -d "$private" ] ||
+      die 1 "can't make the folder $private — fix: make it writable, or set TANDEM_HOST_DIR"
+  done
+  own_id="${own_id:-$(id -u)}"
+  # A link has another mode.
+  while read -r owner_and_mode; do
+    if [ "$owner_and_mode" = "$own_id:700" ]; then continue; fi
+    for private; do make_private "$private"; done
+    break
+  done <<MODES
+$(stat -c %u:%a "$@")
+MODES
+}
+
+make_private() {
+  if [ -L "$1" ] || [ "$(stat -c %u "$1")" -ne "$own_id" ]; then
     die 1 "refusing to use $1: it is a link or belongs to another user — fix: remove it, or set TANDEM_HOST_DIR to a folder of your own"
   fi
-  [ "${owner_and_mode#*:}" = 700 ] || chmod 700 "$1"
+  chmod 700 "$1"
 }
 
 # Replaces a file in one go; nobody ever sees a half-written one. Content comes on standard input.

@@ -78,7 +78,7 @@ apply() {
 # Where Python looks for vLLM and what it finds there. As long as none of it was touched its answer is the same, and check need
 # not start it, which takes a tenth of a second.
 LOOKED_AT='
-import importlib.metadata, importlib.util, os, sys
+import importlib.util, os, sys
 found = [sys.executable, os.path.realpath(sys.executable), sys.prefix + "/pyvenv.cfg", importlib.util.find_spec("vllm").origin]
 for entry in sys.path:
     found.append(entry)

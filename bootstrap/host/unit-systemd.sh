@@ -74,10 +74,14 @@ systemd_user_folders() {
 }
 
 systemd_start() {
+  was_there=no
+  [ ! -f "$(unit_dir "$1")/systemd.service" ] || was_there=yes
   systemd_install "$1" "$2"
-  # Whoever failed too often before is not held against this start.
-  unit_systemctl "$1" stop
-  unit_systemctl "$1" reset-failed 2>/dev/null || :
+  if [ "$was_there" = yes ]; then
+    # Whoever failed too often before is not held against this start.
+    unit_systemctl "$1" stop
+    unit_systemctl "$1" reset-failed 2>/dev/null || :
+  fi
   # The last word of the one before must not be taken for the first one of this.
   rm -f "$(unit_dir "$1")/status.json"
   unit_systemctl "$1" start

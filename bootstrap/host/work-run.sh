@@ -13,7 +13,7 @@ GRACE_SECONDS=5
 # Written last: whoever attaches looks for it when the work is gone.
 finish() {
   end_marked "$GRACE_SECONDS" "TANDEM_WORK=$TANDEM_RUN_DIR" || :
-  rm -f "$TANDEM_RUN_DIR/reserve"
+  : >"$TANDEM_RUN_DIR/reserve"
   [ "$1" -eq 0 ] || tell_full_disk
   if [ "$1" -eq 0 ]; then remember_success; fi
   put_file "$TANDEM_RUN_DIR/exit" "$1
@@ -31,13 +31,12 @@ tell_full_disk() {
 remember_success() {
   case "$verb" in
     apply)
-      write_file "$step_dir/token" <"$TANDEM_RUN_DIR/token"
-      put_file "$step_dir/state" "applied
-"
+      echo applied >"$TANDEM_RUN_DIR/state"
+      mv -f "$TANDEM_RUN_DIR/token" "$TANDEM_RUN_DIR/state" "$step_dir/"
       ;;
     undo)
-      put_file "$step_dir/state" "undone
-"
+      echo undone >"$TANDEM_RUN_DIR/state"
+      mv -f "$TANDEM_RUN_DIR/state" "$step_dir/"
       ;;
   esac
 }
@@ -48,6 +47,12 @@ stopped() {
   end_marked "$GRACE_SECONDS" "TANDEM_WORK=$TANDEM_RUN_DIR" || :
   note "$(cat "$TANDEM_RUN_DIR/why" 2>/dev/null || echo stopped), while doing: $doing"
   finish 143
+}
+
+# The name of a work's folder begins with the nanosecond in which it began.
+limit_was_reached() {
+  began="${TANDEM_RUN_DIR##*/}"
+  [ $(($(date +%s%N) - ${began%%-*})) -ge $((TANDEM_TIMEOUT_SECONDS * 1000000000)) ]
 }
 
 note() { printf '%s\n' "$step: $1" >>"$TANDEM_RUN_DIR/log"; }
@@ -70,14 +75,13 @@ main() {
   export TANDEM_REQUEST="$step_dir/request.json"
   script="$step.sh"
   if [ "$verb" = undo ]; then script=undo-step.sh; fi
-  started="$(date +%s)"
   # The mark is in the environment of all that the step starts, but not in our own.
   TANDEM_WORK="$TANDEM_RUN_DIR" timeout -k "$GRACE_SECONDS" "$TANDEM_TIMEOUT_SECONDS" \
     sh "$TANDEM_SCRIPTS_DIR/$script" "$verb" <&3 3<&- 8>&- >"$TANDEM_RUN_DIR/result" 2>>"$TANDEM_RUN_DIR/log" &
   exec 3<&-
   code=0
   wait "$!" || code=$?
-  if [ $(($(date +%s) - started)) -ge "$TANDEM_TIMEOUT_SECONDS" ] && { [ "$code" -eq 124 ] || [ "$code" -eq 137 ]; }; then
+  if { [ "$code" -eq 124 ] || [ "$code" -eq 137 ]; } && limit_was_reached; then
     doing="$(last_line)"
     note "ended at its limit of $TANDEM_TIMEOUT_SECONDS s, while doing: $doing"
     code=124

@@ -7,9 +7,6 @@
 #   files      for the step's own use ($TANDEM_STEP_DIR)
 # use_step sets: step, step_dir. begin_or_attach sets: run_dir.
 
-line_end='
-'
-
 require_step() {
   require_name step "$1"
   [ -f "$TANDEM_SCRIPTS_DIR/$1.sh" ] || die 2 "there is no step $1"
@@ -60,9 +57,7 @@ request_digest() {
 
 # begin_or_attach VERB: leaves $run_dir set to a work that runs or has just ended.
 begin_or_attach() {
-  private_dir "$TANDEM_HOST_DIR"
-  private_dir "$TANDEM_HOST_DIR/stacks"
-  private_dir "$TANDEM_STACK_DIR"
+  private_dir "$TANDEM_HOST_DIR" "$TANDEM_HOST_DIR/stacks" "$TANDEM_STACK_DIR"
   mkdir -p "$step_dir/runs" "$step_dir/files"
   exec 9>>"$step_dir/lock"
   flock -w 60 9 || die 75 "$step: another client has been starting work on this step for a minute — fix: try again"
@@ -97,7 +92,7 @@ begin_or_attach() {
 
 # The work that this very call of the client began or joined before its link was cut.
 run_of_call() {
-  [ -n "${TANDEM_CALL:-}" ] || return 0
+  if [ -z "${TANDEM_CALL:-}" ] || [ ! -f "$step_dir/current" ]; then return 0; fi
   found="$(grep -lxF -e "$TANDEM_CALL" "$step_dir"/runs/*/calls 2>/dev/null | tail -n 1)"
   printf '%s' "${found%/calls}"
 }
@@ -120,16 +115,21 @@ begin() {
   printf '%s\n' "${TANDEM_CALL:-}" >"$run_dir/calls"
   : >"$run_dir/log"
   # Given back at the end, so that a work can say how it ended when the disk is full by then.
-  head -c 16384 /dev/zero >"$run_dir/reserve"
+  printf '%16384s' '' >"$run_dir/reserve"
+  printf '%s' "$id" >"$run_dir/current"
+  set -- "$1" "$run_dir/current"
   if [ "$1" = apply ]; then
-    put_file "$step_dir/values" "$assignments$line_end"
-    put_file "$step_dir/request.json" "$document$line_end"
     [ -f "$step_dir/sequence" ] || printf '%s\n' "$now" >"$step_dir/sequence"
-    put_file "$step_dir/state" "begun$line_end"
+    printf '%s\n' "$assignments" >"$run_dir/values"
+    printf '%s\n' "$document" >"$run_dir/request.json"
+    echo begun >"$run_dir/state"
+    set -- "$1" "$run_dir/values" "$run_dir/request.json" "$run_dir/state" "$run_dir/current"
   fi
-  put_file "$step_dir/current" "$id"
+  # One after the other, each in one go, and each seen whole.
+  verb="$1" && shift
+  mv -f "$@" "$step_dir/"
   # Secrets go through a pipe that only the work reads: never on disk, in argv or in an environment.
-  printf '%s\n' "$secrets" | clean_environment setsid sh "$TANDEM_SCRIPTS_DIR/work-run.sh" "$1" >/dev/null 2>&1 9>&- 5>&- &
+  printf '%s\n' "$secrets" | clean_environment setsid sh "$TANDEM_SCRIPTS_DIR/work-run.sh" "$verb" >/dev/null 2>&1 9>&- 5>&- &
   # In a pipeline $! is its last command, which setsid turns into the work without forking.
   printf '%s' "$!" >"$run_dir/pid"
   forget_old_runs
@@ -137,7 +137,10 @@ begin() {
 
 # What the client carries for Pulumi and the cloud is no business of a work that may outlive it.
 clean_environment() {
-  for name in $(env | LC_ALL=C sed -n 's/^\(\(PULUMI\|AWS\|AZURE\|GOOGLE\)_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
+  # Over SSH, where a call has an id, none of it comes along.
+  if [ -z "${TANDEM_CALL:-}" ]; then
+    for name in $(env | LC_ALL=C sed -n 's/^\(\(PULUMI\|AWS\|AZURE\|GOOGLE\)_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
+  fi
   export TANDEM_STACK TANDEM_TIMEOUT_SECONDS
   export TANDEM_OWNER="$TANDEM_STACK/$step" TANDEM_RUN_DIR="$run_dir" TANDEM_STEP_DIR="$step_dir/files"
   unset TANDEM_REPAIR TANDEM_CALL TANDEM_SHOWN

@@ -52,9 +52,11 @@ async function closeConnection(target: SshTarget): Promise<void> {
   forget(files);
 }
 
-/** Remembers that the machine has finished setting itself up. */
-export function rememberReady({ files, record }: Connection): void {
-  writeRecord(files, { ...record, cloudInitRuns: false });
+/** Remembers something more about the host, for all processes. @returns the connection with it */
+export function remember(connection: Connection, found: Partial<ConnectionRecord>): Connection {
+  const record = { ...connection.record, ...found };
+  writeRecord(connection.files, record);
+  return { ...connection, record };
 }
 
 async function find(target: SshTarget, files: ConnectionFiles, say: Say): Promise<Connection> {

@@ -31,7 +31,9 @@ export function connectionFiles(target: SshTarget): ConnectionFiles {
   const folder = connectionFolder();
   const { name: _, ...address } = target;
   const userConfig = process.env["TANDEM_SSH_CONFIG"] ?? "";
-  const text = JSON.stringify([Object.entries(address).sort(), userConfig]);
+  // A step's runner gets its target as JSON, where what is not set is not there at all.
+  const told = Object.entries(address).filter(([, value]) => value !== undefined);
+  const text = JSON.stringify([told.sort(), userConfig]);
   const id = createHash("sha256").update(text).digest("hex").slice(0, ID_LENGTH);
   const file = (ending: string) => join(folder, `${id}${ending}`);
   return {

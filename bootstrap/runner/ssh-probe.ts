@@ -16,6 +16,8 @@ export interface ConnectionRecord {
   readonly bootId: string;
   /** The machine is still setting itself up. */
   readonly cloudInitRuns: boolean;
+  /** Digest of the scripts that the host was found not to have: they come along at once the next time. */
+  readonly lacksScripts?: string;
 }
 
 const PROBE_LIMIT_SECONDS = 45;

@@ -66,7 +66,7 @@ if [ -z "$host" ]; then
   if [ "$(id -u)" -eq 0 ]; then host=/var/lib/tandem; else host="\${XDG_STATE_HOME:-$HOME/.local/state}/tandem/host"; fi
 fi
 place="$host/scripts/${scripts.digest}"
-${placingText(placing, scripts, archiveBytes)}
+${placingText(placing, archiveBytes)}
 finish "$code"
 `;
   return { mark, text };
@@ -76,10 +76,8 @@ function opening(mark: string): string {
   return `umask 077; printf '%s\\n' ${mark}; printf '%s\\n' ${mark} >&2`;
 }
 
-function placingText(placing: Placing, scripts: HostScripts, archiveBytes: number): string {
-  const unpack = `cat >"$new/SHA256SUMS" <<'SUMS' || finish unplaced
-${scripts.sums}SUMS
-head -c ${archiveBytes} | tar -xzf - --no-same-owner --no-same-permissions -m -C "$new" || finish unplaced
+function placingText(placing: Placing, archiveBytes: number): string {
+  const unpack = `head -c ${archiveBytes} | tar -xzf - --no-same-owner --no-same-permissions -m -C "$new" || finish unplaced
 intact "$new" || finish unplaced`;
   switch (placing) {
     case "use":

@@ -1,16 +1,15 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { hostScriptsDirectory, trainerDirectory } from "./package-root";
 
 /** The scripts of one version, as they lie on a host. */
 export interface HostScripts {
-  /** SHA-256 of `sums`: the version, and the name of its folder. */
+  /** SHA-256 of `SHA256SUMS`, which has one line a file as `sha256sum -c` reads them: the version, and the name of its folder. */
   readonly digest: string;
-  /** One line a file, as `sha256sum -c` reads them. */
-  readonly sums: string;
-  /** All files as a compressed tar. */
+  /** All files as a compressed tar, with `SHA256SUMS`. */
   readonly archive: () => Buffer;
 }
 
@@ -30,7 +29,7 @@ export function hostScripts(): HostScripts {
   const sums = parts
     .flatMap(({ folder, names }) => names.map((name) => `${sha256(readFileSync(join(folder, name)))}  ${name}\n`))
     .join("");
-  return { digest: sha256(sums), sums, archive: () => pack(parts) };
+  return { digest: sha256(sums), archive: () => pack(parts, sums) };
 }
 
 function trainerFiles(): string[] {
@@ -47,13 +46,19 @@ function filesBelow(folder: string, root: string, pattern: RegExp): string[] {
 }
 
 /** Owner, mode and times don't matter: the host takes none of them over. */
-function pack(parts: readonly Part[]): Buffer {
-  const files = parts.flatMap(({ folder, names }) => ["-C", folder, ...names]);
-  return execFileSync("tar", ["-czf", "-", ...files], {
-    // macOS would add a file for each file's attributes.
-    env: { ...process.env, COPYFILE_DISABLE: "1" },
-    maxBuffer: 64 * 1024 * 1024,
-  });
+function pack(parts: readonly Part[], sums: string): Buffer {
+  const folder = mkdtempSync(join(tmpdir(), "tandem-scripts-"));
+  try {
+    writeFileSync(join(folder, "SHA256SUMS"), sums);
+    const files = [...parts, { folder, names: ["SHA256SUMS"] }].flatMap((part) => ["-C", part.folder, ...part.names]);
+    return execFileSync("tar", ["-czf", "-", ...files], {
+      // macOS would add a file for each file's attributes.
+      env: { ...process.env, COPYFILE_DISABLE: "1" },
+      maxBuffer: 64 * 1024 * 1024,
+    });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 function sha256(content: string | Buffer): string {

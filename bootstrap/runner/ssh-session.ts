@@ -47,7 +47,7 @@ export function runSession(connection: Connection, call: HostCall, placing: Plac
 let known: { readonly scripts: HostScripts; readonly changedAtMs: number } | undefined;
 
 /** Read and packed once, unless their folder changes: a run that asks eight hosts would do so eight times. */
-function scriptsOfThisRun(): HostScripts {
+export function scriptsOfThisRun(): HostScripts {
   const changedAtMs = statSync(hostScriptsDirectory()).mtimeMs;
   if (known?.changedAtMs !== changedAtMs) {
     const found = hostScripts();

@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect, rememberReady, type Connection } from "./ssh-connection";
+import { connect, remember, type Connection } from "./ssh-connection";
 import { movedHint, nameOf, notPlaced, SshError } from "./ssh-errors";
 import type { Placing } from "./ssh-prologue";
-import { runSession } from "./ssh-session";
+import { runSession, scriptsOfThisRun } from "./ssh-session";
 import type { SshTarget } from "./request";
 import type { HostAnswer, HostCall } from "./transport";
 
@@ -29,16 +29,20 @@ export async function callSsh(target: SshTarget, call: HostCall): Promise<HostAn
   const callId = randomUUID();
   let connection = await connect(target, say);
   if (needsReadyHost(call)) connection = await waitForCloudInit(connection, say);
-  let placing: Placing = "use";
+  const placingAlong: Placing = mayChangeHost(call) ? "install" : "for-this-call";
+  const { digest } = scriptsOfThisRun();
+  let placing: Placing = connection.record.lacksScripts === digest ? placingAlong : "use";
   for (;;) {
     const end = await runSession(connection, callAgain(call, callId, shown, deadline), placing);
     switch (end.kind) {
       case "ended":
+        if (placing === "install") remember(connection, { lacksScripts: undefined });
         return { code: end.code, stdout: end.stdout, stderr: shown.text };
       case "timeout":
         return { code: 124, stdout: end.stdout, stderr: shown.text };
       case "missing":
-        placing = mayChangeHost(call) ? "install" : "for-this-call";
+        placing = placingAlong;
+        connection = remember(connection, { lacksScripts: digest });
         break;
       case "unplaced":
         throw notPlaced(target, end.reason);
@@ -149,8 +153,7 @@ async function waitForCloudInit(connection: Connection, say: (line: string) => v
   };
   const end = await runSession(connection, call, "for-this-call");
   if (end.kind === "ended" && end.code === 0) {
-    rememberReady(connection);
-    return connection;
+    return remember(connection, { cloudInitRuns: false });
   }
   if (end.kind === "lost") return waitForHost(connection.target, Number(limit), say);
   const last = end.kind === "ended" ? end.stderr.trim().split("\n").at(-1) : undefined;
