@@ -3,6 +3,7 @@
  *   1. throughput with the trainer idle, against serving without one, alternating;
  *   2. throughput while a job trains, against throughput with the trainer idle, alternating.
  * Prints plain lines; exits with 1 when a measurement could not be made.
+ * Usage: bench-training.ts [idle | training]   both without any
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { loadavg } from "node:os";
@@ -12,16 +13,20 @@ import { openBenchStack, type BenchStack } from "./bench-stack";
 const ROUNDS = 5;
 const IDLE_TARGET = 0.97;
 const STREAMS = 8;
-const TOKENS = 96;
+const TOKENS = 48;
+/** Of so many loads the fastest counts: what else the machine does makes one slower, never faster, by up to 10 % where this was written. */
+const LOADS = 3;
 /** A trainer that has just loaded the base model is given this long to come to rest. */
 const SETTLE_MILLISECONDS = 5_000;
 
 async function main(): Promise<void> {
+  const part = process.argv[2];
   process.on("SIGINT", () => undefined); // The command that runs is interrupted and fails; the stack is destroyed below.
   const stack = await openBenchStack();
   try {
-    await reportIdle(stack);
-    await reportTraining(stack);
+    if (part !== "training") await reportIdle(stack);
+    else await stack.tandem("up", { TRAINING_BACKEND: "huggingface" });
+    if (part !== "idle") await reportTraining(stack);
   } finally {
     await stack.tandem("destroy");
     stack.remove();
@@ -40,7 +45,7 @@ async function reportIdle(stack: BenchStack): Promise<void> {
   }
   const ratio = median(idle) / median(without);
   console.log(
-    `serving with the trainer idle: ${percent(ratio)} of serving without one (medians of ${ROUNDS}, alternating: ` +
+    `serving with the trainer idle: ${percent(ratio)} of serving without one (medians of ${ROUNDS}, alternating, each the fastest of ${LOADS} loads: ` +
       `${show(median(idle))} and ${show(median(without))}; target at least ${percent(IDLE_TARGET)}: ` +
       `${ratio >= IDLE_TARGET ? "met" : "missed"})`,
   );
@@ -51,7 +56,13 @@ async function measure(stack: BenchStack, backend: "off" | "huggingface"): Promi
   await sleep(SETTLE_MILLISECONDS);
   const client = clientOf(stack, "endpoints.baseUrl");
   await throughput(client); // Warms what the start left cold.
-  return throughput(client);
+  return fastest(client);
+}
+
+async function fastest(client: OpenAI): Promise<number> {
+  const loads: number[] = [];
+  for (let load = 0; load < LOADS; load++) loads.push(await throughput(client));
+  return Math.max(...loads);
 }
 
 async function reportTraining(stack: BenchStack): Promise<void> {

@@ -61,14 +61,14 @@ private_dir() {
     [ -d "$private" ] || mkdir -p "$private" 2>/dev/null || [ -d "$private" ] ||
       die 1 "can't make the folder $private — fix: make it writable, or set TANDEM_HOST_DIR"
   done
-  own_id="${own_id:-$(id -u)}"
+  own_id="${own_id:-$(id -u)}" owners_and_modes="$(stat -c %u:%a "$@")"
   # A link has another mode.
   while read -r owner_and_mode; do
     if [ "$owner_and_mode" = "$own_id:700" ]; then continue; fi
     for private; do make_private "$private"; done
     break
   done <<MODES
-$(stat -c %u:%a "$@")
+$owners_and_modes
 MODES
 }
 

@@ -41,7 +41,7 @@ systemd_folder() {
   esac
 }
 
-# Installs the unit's definition and has it start at boot, changing nothing that runs: systemd_install UNIT PYTHON
+# Installs the unit's definition and has it start at boot, changing nothing that runs: systemd_install UNIT PYTHON [OPTION]
 systemd_install() {
   scope="$(unit_scope "$1")" called="$(unit_name "$1")"
   folder_of_units="$(systemd_folder "$scope")"
@@ -52,8 +52,9 @@ systemd_install() {
   (umask 022 && write_file "$folder_of_units/$called") <"$(unit_dir "$1")/systemd.service"
   # What somebody put beside it would change it.
   rm -rf "${folder_of_units:?}/$called.d"
-  # It has the manager read its unit files again, too.
-  systemctl "--$scope" enable --quiet "$called"
+  # It has the manager read its unit files again, too, unless the option says that it needs not.
+  # shellcheck disable=SC2086 # No option, or one.
+  systemctl "--$scope" enable --quiet ${3:-} "$called"
 }
 
 # Whether this user's services outlive the user's last session; asks for it where they don't yet.
@@ -74,13 +75,14 @@ systemd_user_folders() {
 }
 
 systemd_start() {
-  was_there=no
-  [ ! -f "$(unit_dir "$1")/systemd.service" ] || was_there=yes
-  systemd_install "$1" "$2"
-  if [ "$was_there" = yes ]; then
+  if [ -f "$(unit_dir "$1")/systemd.service" ] || [ -e "$(systemd_folder "$(unit_scope "$1")")/$(unit_name "$1")" ]; then
+    systemd_install "$1" "$2"
     # Whoever failed too often before is not held against this start.
     unit_systemctl "$1" stop
     unit_systemctl "$1" reset-failed 2>/dev/null || :
+  else
+    # The manager reads what it does not know when that starts; to read all again takes it a sixth of a second.
+    systemd_install "$1" "$2" --no-reload
   fi
   # The last word of the one before must not be taken for the first one of this.
   rm -f "$(unit_dir "$1")/status.json"
