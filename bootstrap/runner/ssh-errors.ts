@@ -74,10 +74,11 @@ export function notPlaced(target: SshTarget, reason: string): SshError {
     [/another user/i, "the folder is not this user's — fix: connect as its owner"],
     [/not found/i, "a program is missing — fix: install tar, gzip and coreutils there"],
   ];
-  const cure = cures.find(([pattern]) => pattern.test(reason))?.[1] ?? "fix: see the reason";
-  const lastWord = reason.split("\n").at(-1) ?? "";
+  // What ends a pipeline says last that something failed, not what.
+  const [pattern, cure] = cures.find(([pattern]) => pattern.test(reason)) ?? [/$/, "fix: see the reason"];
+  const said = reason.split("\n").findLast((line) => pattern.test(line)) ?? "";
   return new SshError(
-    `${nameOf(target)}: Tandem's scripts can't be put there — ${lastWord} — ${cure}`,
+    `${nameOf(target)}: Tandem's scripts can't be put there — ${said} — ${cure}`,
     "refused-for-good",
   );
 }
