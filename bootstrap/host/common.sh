@@ -57,22 +57,14 @@ require_name() {
 
 # Makes folders that only this user can enter. Refuses one that another user may have planted. private_dir FOLDER...
 private_dir() {
-  for private; do
-    [ -d "$private" ] || mkdir -p "$private" 2>/dev/null || [ -d "$private" ] ||
-      die 1 "can't make the folder $private — fix: make it writable, or set TANDEM_HOST_DIR"
-  done
-  own_id="${own_id:-$(id -u)}" owners_and_modes="$(stat -c %u:%a "$@")"
+  own_id="${own_id:-$(id -u)}" owners_and_modes="$(stat -c %u:%a "$@" 2>/dev/null)" || :
+  private="$(for private; do echo "$own_id:700"; done)"
   # A link has another mode.
-  while read -r owner_and_mode; do
-    if [ "$owner_and_mode" = "$own_id:700" ]; then continue; fi
-    for private; do make_private "$private"; done
-    break
-  done <<MODES
-$owners_and_modes
-MODES
+  [ "$owners_and_modes" = "$private" ] || for private; do make_private "$private"; done
 }
 
 make_private() {
+  [ -d "$1" ] || mkdir -p "$1" 2>/dev/null || [ -d "$1" ] || die 1 "can't make the folder $1 — fix: make it writable, or set TANDEM_HOST_DIR"
   if [ -L "$1" ] || [ "$(stat -c %u "$1")" -ne "$own_id" ]; then
     die 1 "refusing to use $1: it is a link or belongs to another user — fix: remove it, or set TANDEM_HOST_DIR to a folder of your own"
   fi

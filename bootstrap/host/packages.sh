@@ -46,6 +46,7 @@ remove_packages() {
   [ -n "$there" ] || return 0
   repair_dpkg
   say "removing the packages$there"
+  remove_half_unpacked || return 1
   while [ -n "$there" ]; do
     # shellcheck disable=SC2086 # Names of packages are meant to be split.
     simulated="$(quiet_apt -s purge $there 2>/dev/null)" || return 1
@@ -59,6 +60,20 @@ remove_packages() {
   [ -n "$there" ] || return 0
   # shellcheck disable=SC2086
   quiet_apt purge -y --no-auto-remove $there >/dev/null || return 1
+}
+
+# A dpkg that was killed while it unpacked a package leaves one of which apt wants the archive before it does anything else, even remove
+# it. Takes those out of $there.
+remove_half_unpacked() {
+  whole=''
+  for package in $there; do
+    # shellcheck disable=SC2016 # dpkg's own variable.
+    case "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" in
+      reinstreq) dpkg --purge --force-remove-reinstreq --force-depends "$package" >/dev/null || return 1 ;;
+      *) whole="$whole $package" ;;
+    esac
+  done
+  there="$whole"
 }
 
 # Takes those out of $there without which one of $strange could not be.

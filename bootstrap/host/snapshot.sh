@@ -38,7 +38,8 @@ snapshot_units() {
   # Not asked of systemd: a list of its unit files takes its PID 1 more than half a second.
   for folder in /usr/local/lib/systemd /usr/lib/systemd "${XDG_CONFIG_HOME:-$HOME/.config}/systemd"; do
     for who in system user; do
-      if [ -d "$folder/$who" ]; then find "$folder/$who" -maxdepth 2 ! -type d -printf "unit\\t$who/%P\\t%y %l\\n"; fi
+      # The folder may be a link; what can't be read is left out.
+      [ ! -d "$folder/$who" ] || find "$folder/$who/" -maxdepth 2 ! -type d -printf "unit\\t$who/%P\\t%y %l\\n" || :
     done
   done
 }

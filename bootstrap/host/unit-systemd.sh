@@ -75,15 +75,15 @@ systemd_user_folders() {
 }
 
 systemd_start() {
-  if [ -f "$(unit_dir "$1")/systemd.service" ] || [ -e "$(systemd_folder "$(unit_scope "$1")")/$(unit_name "$1")" ]; then
-    systemd_install "$1" "$2"
-    # Whoever failed too often before is not held against this start.
-    unit_systemctl "$1" stop
-    unit_systemctl "$1" reset-failed 2>/dev/null || :
-  else
+  if [ "$(unit_systemctl "$1" show -p LoadState --value 2>/dev/null)" = not-found ]; then
     # The manager reads what it does not know when that starts; to read all again takes it a sixth of a second.
     systemd_install "$1" "$2" --no-reload
+    if unit_systemctl "$1" start 2>/dev/null; then return; fi
   fi
+  systemd_install "$1" "$2"
+  # Whoever failed too often before is not held against this start.
+  unit_systemctl "$1" stop
+  unit_systemctl "$1" reset-failed 2>/dev/null || :
   # The last word of the one before must not be taken for the first one of this.
   rm -f "$(unit_dir "$1")/status.json"
   unit_systemctl "$1" start

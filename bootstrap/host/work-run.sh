@@ -16,8 +16,9 @@ finish() {
   : >"$TANDEM_RUN_DIR/reserve"
   [ "$1" -eq 0 ] || tell_full_disk
   if [ "$1" -eq 0 ]; then remember_success; fi
-  put_file "$TANDEM_RUN_DIR/exit" "$1
-"
+  # The reserve becomes the record: the disk has room for it by now, but maybe for no other file.
+  echo "$1" >"$TANDEM_RUN_DIR/reserve"
+  mv -f "$TANDEM_RUN_DIR/reserve" "$TANDEM_RUN_DIR/exit"
   exit "$1"
 }
 
@@ -31,14 +32,12 @@ tell_full_disk() {
 remember_success() {
   case "$verb" in
     apply)
+      mv -f "$TANDEM_RUN_DIR/token" "$step_dir/"
       echo applied >"$TANDEM_RUN_DIR/state"
-      mv -f "$TANDEM_RUN_DIR/token" "$TANDEM_RUN_DIR/state" "$step_dir/"
       ;;
-    undo)
-      echo undone >"$TANDEM_RUN_DIR/state"
-      mv -f "$TANDEM_RUN_DIR/state" "$step_dir/"
-      ;;
+    undo) echo undone >"$TANDEM_RUN_DIR/state" ;;
   esac
+  mv -f "$TANDEM_RUN_DIR/state" "$step_dir/"
 }
 
 stopped() {

@@ -116,18 +116,10 @@ begin() {
   : >"$run_dir/log"
   # Given back at the end, so that a work can say how it ended when the disk is full by then.
   printf '%16384s' '' >"$run_dir/reserve"
-  printf '%s' "$id" >"$run_dir/current"
-  set -- "$1" "$run_dir/current"
-  if [ "$1" = apply ]; then
-    [ -f "$step_dir/sequence" ] || printf '%s\n' "$now" >"$step_dir/sequence"
-    printf '%s\n' "$assignments" >"$run_dir/values"
-    printf '%s\n' "$document" >"$run_dir/request.json"
-    echo begun >"$run_dir/state"
-    set -- "$1" "$run_dir/values" "$run_dir/request.json" "$run_dir/state" "$run_dir/current"
-  fi
-  # One after the other, each in one go, and each seen whole.
-  verb="$1" && shift
-  mv -f "$@" "$step_dir/"
+  verb="$1"
+  write_down_request || die 1 "$step: can't be written down in $run_dir — fix: look whether the disk is full"
+  # For how it ends, when the disk has no place for another file by then.
+  : >"$run_dir/state"
   # Secrets go through a pipe that only the work reads: never on disk, in argv or in an environment.
   printf '%s\n' "$secrets" | clean_environment setsid sh "$TANDEM_SCRIPTS_DIR/work-run.sh" "$verb" >/dev/null 2>&1 9>&- 5>&- &
   # In a pipeline $! is its last command, which setsid turns into the work without forking.
@@ -135,12 +127,22 @@ begin() {
   forget_old_runs
 }
 
+# What is done last names the new work; each file takes its place in one go, and whole.
+write_down_request() {
+  printf '%s' "$id" >"$run_dir/current" || return 1
+  if [ "$verb" != apply ]; then
+    mv -f "$run_dir/current" "$step_dir/"
+    return
+  fi
+  [ -f "$step_dir/sequence" ] || printf '%s\n' "$now" >"$step_dir/sequence" || return 1
+  printf '%s\n' "$assignments" >"$run_dir/values" && printf '%s\n' "$document" >"$run_dir/request.json" &&
+    echo begun >"$run_dir/state" &&
+    mv -f "$run_dir/values" "$run_dir/request.json" "$run_dir/state" "$run_dir/current" "$step_dir/"
+}
+
 # What the client carries for Pulumi and the cloud is no business of a work that may outlive it.
 clean_environment() {
-  # Over SSH, where a call has an id, none of it comes along.
-  if [ -z "${TANDEM_CALL:-}" ]; then
-    for name in $(env | LC_ALL=C sed -n 's/^\(\(PULUMI\|AWS\|AZURE\|GOOGLE\)_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
-  fi
+  for name in $(env | LC_ALL=C sed -n 's/^\(\(PULUMI\|AWS\|AZURE\|GOOGLE\)_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
   export TANDEM_STACK TANDEM_TIMEOUT_SECONDS
   export TANDEM_OWNER="$TANDEM_STACK/$step" TANDEM_RUN_DIR="$run_dir" TANDEM_STEP_DIR="$step_dir/files"
   unset TANDEM_REPAIR TANDEM_CALL TANDEM_SHOWN

@@ -52,10 +52,14 @@ async function closeConnection(target: SshTarget): Promise<void> {
   forget(files);
 }
 
-/** Remembers something more about the host, for all processes. @returns the connection with it */
+/** Remembers something more about the host, for all processes where that can be written. @returns the connection with it */
 export function remember(connection: Connection, found: Partial<ConnectionRecord>): Connection {
   const record = { ...connection.record, ...found };
-  writeRecord(connection.files, record);
+  try {
+    writeRecord(connection.files, record);
+  } catch {
+    // The next process finds it out by itself.
+  }
   return { ...connection, record };
 }
 
@@ -149,8 +153,9 @@ function isAlive(socket: string): Promise<boolean> {
 }
 
 function writeRecord(files: ConnectionFiles, record: ConnectionRecord): void {
-  writeFileSync(`${files.record}.new`, JSON.stringify(record), { mode: 0o600 });
-  renameSync(`${files.record}.new`, files.record);
+  const draft = `${files.record}.${process.pid}.new`;
+  writeFileSync(draft, JSON.stringify(record), { mode: 0o600 });
+  renameSync(draft, files.record);
 }
 
 function forget(files: ConnectionFiles): void {

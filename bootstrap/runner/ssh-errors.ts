@@ -77,10 +77,7 @@ export function notPlaced(target: SshTarget, reason: string): SshError {
   // What ends a pipeline says last that something failed, not what.
   const [pattern, cure] = cures.find(([pattern]) => pattern.test(reason)) ?? [/$/, "fix: see the reason"];
   const said = reason.split("\n").findLast((line) => pattern.test(line)) ?? "";
-  return new SshError(
-    `${nameOf(target)}: Tandem's scripts can't be put there — ${said} — ${cure}`,
-    "refused-for-good",
-  );
+  return new SshError(`${nameOf(target)}: Tandem's scripts can't be put there — ${said} — ${cure}`, "refused-for-good");
 }
 
 export function sshMissing(error: Error): Error {

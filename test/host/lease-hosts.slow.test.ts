@@ -21,6 +21,35 @@ fi
 exit 0
 `;
 
+/** A step whose dpkg is killed while it unpacks a package. */
+const KILLED_STEP = String.raw`
+. "$TANDEM_SCRIPTS_DIR/common.sh"
+. "$TANDEM_SCRIPTS_DIR/journal.sh"
+if [ "$1" = apply ]; then
+  folder="$(mktemp -d)"
+  mkdir -m 755 "$folder/DEBIAN"
+  printf 'Package: half
+Version: 1
+Architecture: all
+Maintainer: half <half@example.com>
+Description: half
+' >"$folder/DEBIAN/control"
+  printf '#!/bin/sh
+touch /run/unpacks
+exec sleep 300
+' >"$folder/DEBIAN/preinst"
+  chmod 755 "$folder/DEBIAN/preinst"
+  dpkg-deb --build "$folder" /run/half.deb >&2
+  rm -rf "$folder"
+  journal_add package half
+  dpkg --install /run/half.deb >&2 &
+  until [ -e /run/unpacks ]; do sleep 0.1; done
+  kill -KILL $!
+  rm /run/half.deb /run/unpacks
+  die 25 "dpkg was killed"
+fi
+`;
+
 /** Stands for nvidia-smi with one GPU on which one process computes; its form was recorded on H100 (fixtures/nvidia-smi-2xh100). */
 const nvidiaSmi = (pid: string) => `#!/bin/sh
 case "$*" in
@@ -43,7 +72,7 @@ describeOnHosts("a lease on a real host", () => {
     // The lists of packages stay when a package goes: they are the distribution's cache.
     await host.exec("apt-get update -qq", 120);
     before = await pathsOf(host);
-    one = new StackOnHost(host, "root", "one", { change: PACKAGE_STEP });
+    one = new StackOnHost(host, "root", "one", { change: PACKAGE_STEP, killed: KILLED_STEP });
     two = new StackOnHost(host, "root", "two", { change: PACKAGE_STEP });
     one.putScripts();
   });
@@ -124,4 +153,14 @@ describeOnHosts("a lease on a real host", () => {
     },
     200_000,
   );
+
+  it("gives back a host whose dpkg was killed while it unpacked a package", async () => {
+    expect((await one.run(["apply", "lease"], EXCLUSIVE)).code).toBe(0);
+    expect((await one.run(["apply", "killed"])).code).toBe(25);
+    expect(await host.exec("dpkg-query -W -f '${Status}' half")).toBe("install reinstreq half-installed");
+    const swept = await one.run(["sweep"]);
+    expect(swept, swept.stderr).toMatchObject({ code: 0 });
+    expect((await host.tryExec("dpkg-query -W half")).status).toBe(1);
+    expect(await host.exec("dpkg --audit; apt-get check")).not.toContain("half");
+  });
 });

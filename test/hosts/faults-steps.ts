@@ -170,7 +170,10 @@ export class StepsOnHost {
   /** As `tandem destroy`: everything back, after which nothing of ours is left. */
   async destroy(): Promise<void> {
     this.results = {};
-    await sweepHost(this.target, "faults", (line) => this.lines.push(line));
+    const from = this.lines.length;
+    await sweepHost(this.target, "faults", (line) => this.lines.push(line)).catch((error: unknown) => {
+      throw new Error(`${String(error)}\n${this.lines.slice(from).join("\n")}`);
+    });
     // Packages and accounts leave files below /etc with another time; the sweep has compared those.
     const isPlain = this.driver === undefined && !this.hasGateway;
     await requireNoTraces(this.host, isPlain ? undefined : /^\/etc\//);
