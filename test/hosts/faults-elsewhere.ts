@@ -96,6 +96,14 @@ export const ELSEWHERE: readonly ProvenElsewhere[] = [
     title: "after a power loss in the middle of its apply",
   },
   {
+    fault: "dpkg killed while it unpacks",
+    step: "installing packages",
+    message: "nothing: the package goes",
+    ended: "destroy leaves a clean host",
+    file: LEASE,
+    title: "gives back a host whose dpkg was killed while it unpacked a package",
+  },
+  {
     fault: "user may not restart the host",
     step: "driver",
     message: "can't be restarted — … guest may not do that — fix: connect as root …",
