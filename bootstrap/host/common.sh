@@ -58,9 +58,9 @@ require_name() {
 # Makes folders that only this user can enter. Refuses one that another user may have planted. private_dir FOLDER...
 private_dir() {
   own_id="${own_id:-$(id -u)}" owners_and_modes="$(stat -c %u:%a "$@" 2>/dev/null)" || :
-  private="$(for private; do echo "$own_id:700"; done)"
+  all_private="$(for private; do echo "$own_id:700"; done)"
   # A link has another mode.
-  [ "$owners_and_modes" = "$private" ] || for private; do make_private "$private"; done
+  [ "$owners_and_modes" = "$all_private" ] || for private; do make_private "$private"; done
 }
 
 make_private() {

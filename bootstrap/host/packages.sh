@@ -67,8 +67,7 @@ remove_packages() {
 remove_half_unpacked() {
   whole=''
   for package in $there; do
-    # shellcheck disable=SC2016 # dpkg's own variable.
-    case "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" in
+    case "$(dpkg-query -W -f "\${db:Status-Eflag}" "$package")" in
       reinstreq) dpkg --purge --force-remove-reinstreq --force-depends "$package" >/dev/null || return 1 ;;
       *) whole="$whole $package" ;;
     esac

@@ -53,8 +53,7 @@ systemd_install() {
   # What somebody put beside it would change it.
   rm -rf "${folder_of_units:?}/$called.d"
   # It has the manager read its unit files again, too, unless the option says that it needs not.
-  # shellcheck disable=SC2086 # No option, or one.
-  systemctl "--$scope" enable --quiet ${3:-} "$called"
+  systemctl "--$scope" enable --quiet ${3:+"$3"} "$called"
 }
 
 # Whether this user's services outlive the user's last session; asks for it where they don't yet.

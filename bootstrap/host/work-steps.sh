@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # Sourced by work.sh: one step's folder and its work. A step's folder holds
 #   lock       held while somebody decides what to start       work.lock  held by the running work itself
-#   runs/<id>  one work: log, result, exit, digest, token, pid, reserve, and calls: ids of the client's calls that began or joined it
+#   runs/<id>  one work: log, result, exit, digest, token, pid, reserve, state (what the step's becomes at its end), and calls: ids
+#              of the client's calls that began or joined it
 #   current    id of the newest
 #   values, request.json, token, state, sequence                of the last apply
 #   files      for the step's own use ($TANDEM_STEP_DIR)

@@ -22,8 +22,7 @@ describe("a stack with a limited time on a host", () => {
     const { stdout, stderr } = await apply(2);
     expect(JSON.parse(stdout), stderr).toEqual({ expiresAt: expect.stringMatching(/^\d{4}-.*Z$/) as string });
     expect(existsSync(host.stackDir)).toBe(true);
-    // What came and went on this machine meanwhile is looked into, one by one.
-    await until("the stack is gone", () => !existsSync(host.hostDir), 45);
+    await until("the stack is gone", () => !existsSync(host.hostDir), 20);
     await until("nobody looks any more", () => processesWith(`${expiry("")} loop`).length === 0);
   });
 

@@ -22,22 +22,24 @@ exit 0
 `;
 
 /** A step whose dpkg is killed while it unpacks a package. */
-const KILLED_STEP = String.raw`
+const KILLED_STEP = `
 . "$TANDEM_SCRIPTS_DIR/common.sh"
 . "$TANDEM_SCRIPTS_DIR/journal.sh"
 if [ "$1" = apply ]; then
   folder="$(mktemp -d)"
   mkdir -m 755 "$folder/DEBIAN"
-  printf 'Package: half
+  cat >"$folder/DEBIAN/control" <<CONTROL
+Package: half
 Version: 1
 Architecture: all
 Maintainer: half <half@example.com>
 Description: half
-' >"$folder/DEBIAN/control"
-  printf '#!/bin/sh
+CONTROL
+  cat >"$folder/DEBIAN/preinst" <<PREINST
+#!/bin/sh
 touch /run/unpacks
 exec sleep 300
-' >"$folder/DEBIAN/preinst"
+PREINST
   chmod 755 "$folder/DEBIAN/preinst"
   dpkg-deb --build "$folder" /run/half.deb >&2
   rm -rf "$folder"
