@@ -293,6 +293,7 @@ def test_deep_health_takes_one_job_all_the_way_and_leaves_nothing(service: Servi
     finally:
         vllm.refusal = None
     assert answer.status_code == 503 and "no more room" in answer.json()["detail"]
+    assert [check["name"] for check in answer.json()["checks"]] == ["train"]
     assert traces() == before
 
 

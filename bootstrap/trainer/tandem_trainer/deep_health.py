@@ -78,7 +78,8 @@ class DeepHealth:
 
         while not (now := self._store.job(job.id)) or not (now.document.get("is_trained") or now.is_over):
             await asyncio.sleep(POLL_SECONDS)
-        if not now.is_over:
+        # A job can be over already: this looks every now and then.
+        if now.document.get("is_trained"):
             done("train", f"loss {self._store.losses(job.id)[-1]['train_loss']:.4f}")
         while (now := self._store.job(job.id)) and not now.is_over:
             await asyncio.sleep(POLL_SECONDS)
