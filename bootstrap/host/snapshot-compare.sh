@@ -6,11 +6,11 @@ snapshot_compare() {
   journal_kept | while IFS= read -r line; do say "left on purpose: $line"; done
   [ -f "$TANDEM_STACK_DIR/snapshot" ] || return 0
   snapshot_now >"$TANDEM_STACK_DIR/snapshot.now"
-  differences="$(snapshot_differences)"
+  differences="$(snapshot_differences | snapshot_owners)"
   [ -n "$differences" ] || return 0
   compare_status=0
-  while IFS="$(printf '\t')" read -r kind name change; do
-    case "$(snapshot_owner "$kind" "$name")" in
+  while IFS="$(printf '\t')" read -r owner kind name change; do
+    case "$owner" in
       kept) ;;
       shared) say "left for another stack: $kind $name" ;;
       ours)
@@ -38,38 +38,37 @@ snapshot_differences() {
     LC_ALL=C sort
 }
 
-# Whose a difference is: kept, shared, ours or nothing: snapshot_owner KIND NAME
+# Puts whose it is before each difference, "kept", "shared", "ours" or "others". Looks once for all of them: an upgrade by others
+# makes hundreds.
 # shellcheck disable=SC2154 # $ports is the sweep's.
-snapshot_owner() {
-  if journal_kept | cut -d: -f1 | grep -qxF -e "$2" -e "$1 $2" -e "$1 ${2%:*}"; then
-    echo kept
-    return
-  fi
-  case "$1" in
-    package) kinds='package' ;;
-    hold) kinds='hold' ;;
-    unit) kinds='unit' ;;
-    user | linger) kinds='user' ;;
-    etc) kinds='file repository unit' ;;
-    mount) kinds='mount' ;;
-    port)
-      if printf '%s\n' "$ports" | grep -qxF "$2"; then echo ours; fi
-      return
-      ;;
-    *) return ;;
-  esac
-  for kind_of_ours in $kinds; do
-    # dpkg names a package of another architecture with it; a unit is in the journal without its folder.
-    for name_of_ours in "$2" "${2%:*}" "${2##*/}"; do
-      if [ -n "$(journal_elsewhere "$kind_of_ours" "$name_of_ours")" ]; then
-        echo shared
-        return
-      fi
-      if journal_records "$TANDEM_STACK_DIR/journal/entries" |
-        KIND="$kind_of_ours" NAME="$name_of_ours" LC_ALL=C awk -F '\t' '$1 == "+" && $4 == ENVIRON["KIND"] && $5 == ENVIRON["NAME"] { found = 1 } END { exit !found }'; then
-        echo ours
-        return
-      fi
+snapshot_owners() {
+  {
+    journal_list | LC_ALL=C awk -F '\t' -v OFS='\t' '$3 == "kept" { print "kept", $4 }'
+    for other in "$TANDEM_HOST_DIR"/stacks/*/journal; do
+      if [ "$other" = "$TANDEM_STACK_DIR/journal" ]; then continue; fi
+      journal_live "$other/entries" | LC_ALL=C awk -F '\t' -v OFS='\t' '{ print "shared", $3, $4 }'
     done
-  done
+    journal_records "$TANDEM_STACK_DIR/journal/entries" | LC_ALL=C awk -F '\t' -v OFS='\t' '$1 == "+" { print "ours", $4, $5 }'
+    for port in $ports; do printf 'ours\tport\t%s\n' "$port"; done
+    LC_ALL=C sed 's/^/differs\t/'
+  } | LC_ALL=C awk -F '\t' -v OFS='\t' '
+    BEGIN {
+      kinds["package"] = "package"; kinds["hold"] = "hold"; kinds["unit"] = "unit"; kinds["user"] = kinds["linger"] = "user"
+      kinds["etc"] = "file repository unit"; kinds["mount"] = "mount"; kinds["port"] = "port"
+    }
+    $1 == "kept" { kept[$2]; next }
+    $1 != "differs" { if (!(($2, $3) in owner)) owner[$2, $3] = $1; next }
+    {
+      # dpkg names a package of another architecture with it; a unit is in the journal without its folder.
+      names[1] = names[2] = names[3] = $3
+      sub(/:[^:]*$/, "", names[2])
+      sub(/.*\//, "", names[3])
+      print whose($2), $2, $3, $4
+    }
+    function whose(kind,    of_ours, n, i, j) {
+      if (names[1] in kept || (kind " " names[1]) in kept || (kind " " names[2]) in kept) return "kept"
+      n = split(kinds[kind], of_ours, " ")
+      for (i = 1; i <= n; i++) for (j = 1; j <= 3; j++) if ((of_ours[i], names[j]) in owner) return owner[of_ours[i], names[j]]
+      return "others"
+    }'
 }
