@@ -117,6 +117,13 @@ arm_loop() {
     exec setsid sh "$folder/scripts/expiry-tick.sh" "$folder" loop
   ) </dev/null >/dev/null 2>&1 8>&- 9>&- &
   echo "$!" | write_file "$folder/loop.pid"
+  # Until it is a program of its own it bears the work's mark, and a work that is done ends all that bears its mark.
+  rounds=0
+  until loop_runs; do
+    rounds=$((rounds + 1))
+    [ "$rounds" -le 200 ] || die 1 "nothing looks whether the time is over: the timer did not start within 10 s"
+    sleep 0.05
+  done
 }
 
 stop_loop() {

@@ -1,5 +1,14 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -19,7 +28,7 @@ describe("a stack with a limited time on a host", () => {
 
   it("is swept from the host by the host itself when the time is over", async () => {
     await host.run(["apply", "lease"]);
-    const { stdout, stderr } = await apply(2);
+    const { stdout, stderr } = await apply(4);
     expect(JSON.parse(stdout), stderr).toEqual({ expiresAt: expect.stringMatching(/^\d{4}-.*Z$/) as string });
     expect(existsSync(host.stackDir)).toBe(true);
     await until("the stack is gone", () => !existsSync(host.hostDir), 20);
@@ -54,6 +63,12 @@ describe("a stack with a limited time on a host", () => {
     expect(existsSync(expiry(""))).toBe(false);
   });
 
+  it("is looked after by a timer that was slow to start: the end of the work that starts it does not end it", async () => {
+    host.environment["PATH"] = pathThatFindsLate("setsid", path.join(host.root, "programs"));
+    await apply(3600);
+    expect(await host.check()).toMatchObject([{ step: "expiry", holds: true }]);
+  });
+
   it("is extended from now on, never shortened, and not once it is over", async () => {
     await apply(3600);
     const started = Number(readFileSync(expiry("started"), "utf8"));
@@ -72,6 +87,19 @@ describe("a stack with a limited time on a host", () => {
     rmSync(expiry("ending"));
   });
 });
+
+/** A search path on which one program is found after thousands of folders that do not exist, a third of a second; all others at once. */
+function pathThatFindsLate(program: string, folder: string): string {
+  const usual = process.env["PATH"] ?? "";
+  const found = new Map<string, string>();
+  for (const bin of usual.split(":").filter(existsSync)) {
+    for (const name of readdirSync(bin)) if (!found.has(name)) found.set(name, path.join(bin, name));
+  }
+  found.delete(program);
+  mkdirSync(folder);
+  for (const [name, file] of found) symlinkSync(file, path.join(folder, name));
+  return `${folder}:${"x:".repeat(55_000)}${usual}`;
+}
 
 describe("the clock of a limited time", () => {
   let folder: string;
