@@ -1,6 +1,6 @@
 import { ADAPTER_RANKS } from "./adapter-ranks";
 import type { Attempt } from "./gpu-plan";
-import { gpuTypes, hypotheticalHost } from "./gpu-types";
+import { findGpuType, gpuTypes, hypotheticalHost } from "./gpu-types";
 import type { Alternative, Plan, PlanRequest } from "./plan";
 import type { Settings } from "./settings";
 import { resolveSplit } from "./split";
@@ -15,6 +15,9 @@ const MOST_ALTERNATIVES = 3;
  * its first success is kept; a change is only offered after it was planned.
  */
 export function findAlternatives(request: PlanRequest, attempt: Attempter): Alternative[] {
+  const { gpuType } = request.settings;
+  // What a name that the catalogue lacks stands for, nobody knows.
+  if (gpuType !== undefined && findGpuType(gpuType) === undefined) return [];
   const found: Alternative[] = [];
   for (const family of families(request)) {
     if (found.length === MOST_ALTERNATIVES) break;

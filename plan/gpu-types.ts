@@ -48,7 +48,7 @@ export function findGpuType(name: string): GpuType | undefined {
 export function gpuTypeProblem(name: string): Problem | undefined {
   if (findGpuType(name) !== undefined) return undefined;
   const names = gpuTypes.map((candidate) => candidate.name);
-  const near = nearestName(name, names);
+  const near = names.find((known) => known.startsWith(`${name.toLowerCase()}-`)) ?? nearestName(name, names);
   return {
     setting: "gpuType",
     what: "the catalogue has no such GPU",

@@ -94,14 +94,14 @@ function fixFor(setting: string, value: unknown): Pick<Problem, "fix"> {
   return choice === undefined ? {} : { fix: `use \`${choice}\`` };
 }
 
-/** For a misspelt choice such as `inference_heavy`, the choice that was meant. */
+/** For a misspelt choice such as `inference_heavy`, the choice that was meant: a word of the help that the schema takes. */
 function nearestChoice(setting: string, value: string): string | undefined {
   const { schema } = nearestSetting(setting.split("."));
-  const doc = schema === undefined ? undefined : settingDoc(schema);
-  const words = doc?.allowed.match(/[a-z0-9]+(-[a-z0-9]+)*/g) ?? [];
+  if (schema === undefined) return undefined;
+  const words = settingDoc(schema)?.allowed.match(/[a-z0-9]+(-[a-z0-9]+)*/g) ?? [];
   const near = nearestName(
     value,
-    words.filter((word) => word.length > 3),
+    words.filter((word) => word.length > 2 && schema.safeParse(word).success),
   );
   return near === value ? undefined : near;
 }

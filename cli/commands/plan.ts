@@ -1,3 +1,4 @@
+import { gpuTypes } from "../../plan/gpu-types";
 import type { Console } from "../console";
 import { findEnvironment } from "../environments";
 import { EXIT } from "../exit";
@@ -8,6 +9,7 @@ import type { SettingOptions } from "./options";
 
 /** `tandem plan`: what would run where, without account, network or Pulumi. */
 export async function plan(options: SettingOptions, console: Console): Promise<Report> {
+  if (options["gpuType"] === "help") return listGpuTypes();
   const environment = findEnvironment(options.env);
   const results = await planHosts(resolveSettings(environment, options, console.say), environment.name);
   const isAlone = results.length === 1;
@@ -27,4 +29,10 @@ export async function plan(options: SettingOptions, console: Console): Promise<R
   const worst = plans.some(({ plan }) => plan.verdict === "tight") ? "tight" : "fits";
   const document = { verdict: worst, plan: plans[0]?.plan, ...(!isAlone && { hosts: plans }) };
   return success(document, renderPlans(plans, process.stdout));
+}
+
+/** The catalogue, for `--gpu-type help`. */
+function listGpuTypes(): Report {
+  const lines = gpuTypes.map(({ name, model, memoryGiB }) => `${name.padEnd(14)}${model}, ${memoryGiB.toFixed(1)} GiB`);
+  return success({ gpuTypes }, lines.join("\n"));
 }

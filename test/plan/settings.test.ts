@@ -75,6 +75,12 @@ describe("settings", () => {
     expect(problemsOf(raw)).toEqual([expect.objectContaining({ setting, fix })]);
   });
 
+  it.each([{ split: "fast" }, { ttl: "1 hour" }])("make up no choice for %j out of the words of the help", (raw) => {
+    const [problem] = problemsOf(raw);
+    expect(problem?.what).toBe("is not allowed");
+    expect(problem?.fix).toBeUndefined();
+  });
+
   it("name the nearest adapter rank that vLLM has", () => {
     expect(problemsOf({ lora: { maxRank: 40 } })).toEqual([
       {
