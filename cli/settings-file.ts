@@ -6,6 +6,8 @@ import { CommandError, EXIT } from "./exit";
 const NAMESPACE = "tandem:";
 /** Fields beside `config` by which Pulumi encrypts. */
 const ENCRYPTION_FIELDS = ["secretsprovider", "encryptedkey", "encryptionsalt"] as const;
+/** All that Pulumi reads of a stack's settings file. */
+const STACK_FIELDS = new Set<string>(["config", "environment", ...ENCRYPTION_FIELDS]);
 
 /** A stack's settings file, `Pulumi.<env>.yaml`: read without Pulumi, changed without losing comments or order. */
 export class SettingsFile {
@@ -26,6 +28,8 @@ export class SettingsFile {
     if (document.has("config") && !isMap(document.get("config")) && document.get("config") !== null) {
       throw notSettings(path, "`config` is not a list of `tandem:name: value` lines");
     }
+    const stray = strayKey(contents);
+    if (stray !== undefined) throw notSettings(path, stray);
     return new SettingsFile(document, path);
   }
 
@@ -84,6 +88,15 @@ export class SettingsFile {
     writeFileSync(draft, this.document.toString(), { mode: 0o600 });
     renameSync(draft, path);
   }
+}
+
+/** A setting at a place where nobody would read it. */
+function strayKey(contents: object | null): string | undefined {
+  const outside = Object.keys(contents ?? {}).find((key) => !STACK_FIELDS.has(key));
+  if (outside !== undefined) return `\`${outside}\` stands outside of \`config:\``;
+  const config = (contents as { config?: object | null } | null)?.config ?? {};
+  const bare = Object.keys(config).find((key) => !key.includes(":"));
+  return bare === undefined ? undefined : `\`${bare}\` lacks its \`${NAMESPACE}\``;
 }
 
 function readText(path: string): string {

@@ -71,4 +71,12 @@ describe("a settings file", () => {
     expect(() => SettingsFile.read(file(text))).toThrow(CommandError);
     expect(() => SettingsFile.read(file(text))).toThrow(/Pulumi\.t\.yaml: not a settings file/);
   });
+
+  it.each([
+    ["tandem:model: a/b\n", "`tandem:model` stands outside of `config:`"],
+    ["config:\n  model: a/b\n", "`model` lacks its `tandem:`"],
+    ["config:\n  tandem:\n    model: a/b\n", "`tandem` lacks its `tandem:`"],
+  ])("does not overlook a setting in the wrong place: %j", (text, why) => {
+    expect(() => SettingsFile.read(file(text))).toThrow(why);
+  });
 });
