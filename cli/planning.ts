@@ -1,10 +1,11 @@
+import { silentHost } from "../bootstrap/runner/observe";
 import { readFactsAndChecks } from "../bootstrap/runner/read-host";
 import { planFor, prepare, type HostPlanResult, type Prepared, type PrepareOptions } from "../bootstrap/runner/prepare";
 import { hostTargets, targetName } from "../bootstrap/runner/targets";
 import type { HostTarget } from "../bootstrap/runner/request";
 import type { HostFacts } from "../plan/facts";
 import type { Plan, PlanResult } from "../plan/plan";
-import { formatProblem, ProblemsError } from "../plan/problem";
+import { formatProblem, ProblemsError, type Problem } from "../plan/problem";
 import { renderPlan } from "../plan/render";
 import type { Settings } from "../plan/settings";
 import { CommandError, EXIT } from "./exit";
@@ -12,7 +13,7 @@ import type { RunSettings } from "./settings";
 
 /**
  * Plans without changing anything: on the facts of the hosts that would serve, else on the GPUs that the settings name.
- * @throws Error when a host can't be asked
+ * @throws ProblemsError naming every host that can't be asked
  */
 export async function planHosts(
   { settings, changes }: Pick<RunSettings, "settings" | "changes">,
@@ -21,9 +22,19 @@ export async function planHosts(
   // Whoever names GPUs on the command line asks about those, not about machines.
   const namesGpus = changes.some(({ path }) => path.join(".") === "gpuType");
   if (namesGpus || (settings.target !== "local" && settings.target !== "ssh")) return planFor(settings, [], namesGpus);
-  const hosts = await Promise.all(
-    hostTargets(settings).map(async (target) => ({ target, facts: await factsToPlanOn(target, settings, stack) })),
+  const problems: Problem[] = [];
+  const asked = await Promise.all(
+    hostTargets(settings).map(async (target) => {
+      try {
+        return { target, facts: await factsToPlanOn(target, settings, stack) };
+      } catch (error) {
+        problems.push(silentHost(target, error));
+        return undefined;
+      }
+    }),
   );
+  if (problems.length > 0) throw new ProblemsError(problems, "Some hosts can't be asked");
+  const hosts = asked.filter((host) => host !== undefined);
   const usesCpu = settings.gpus === 0 || settings.gpuType === undefined;
   const isHere = settings.target === "ssh" || usesCpu || hosts.every(({ facts }) => facts.gpus.length > 0);
   return planFor(settings, isHere ? hosts : []);

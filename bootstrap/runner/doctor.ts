@@ -109,8 +109,11 @@ async function examine(target: HostTarget, settings: Settings, stack: string): P
 }
 
 function unreached(target: HostTarget, why: string): Examination {
-  const cure = findKnownCause(why)?.cure;
-  const text = `${describeTarget(target)} can't be examined: ${why}`;
+  // Why ssh does not get there is said with the host's name and what helps; the known causes are of what hosts say.
+  const [what = why, fix] = why.split(" — fix: ");
+  const name = describeTarget(target);
+  const text = what.startsWith(name) ? what : `${name} can't be examined: ${what}`;
+  const cure = fix ?? findKnownCause(why)?.cure;
   return { isReached: false, verdicts: [{ check: "reach", verdict: "fail", text, cure }], links: "" };
 }
 

@@ -42,12 +42,11 @@ export async function observeHosts(
       try {
         return { host: await observeHost(target, settings.port, stack), seen };
       } catch (error) {
-        const because = error instanceof Error ? error.message : String(error);
         if (seen === undefined) {
-          if (target.kind === "local") throw error;
-          problems.push({ setting: "ssh.hosts", what: because, value: target.name });
+          problems.push(silentHost(target, error));
           return undefined;
         }
+        const because = error instanceof Error ? error.message : String(error);
         const silent = { ...base(target, stack), unreachableBecause: because, checks: [], tokens: repairTokens([]) };
         return { host: { ...silent, facts: seen.facts }, seen };
       }
@@ -55,6 +54,12 @@ export async function observeHosts(
   );
   if (problems.length > 0) throw new ProblemsError(problems, "Some hosts can't be asked, and nothing is known of them");
   return observed.filter((entry) => entry !== undefined);
+}
+
+/** The problem of a host that does not answer. @throws the error itself where the host is this machine */
+export function silentHost(target: HostTarget, error: unknown): Problem {
+  if (target.kind === "local") throw error;
+  return { setting: "ssh.hosts", what: error instanceof Error ? error.message : String(error), value: target.name };
 }
 
 async function observeHost(target: HostTarget, port: number, stack: string): Promise<Host> {

@@ -58,6 +58,8 @@ describe("a host that can't be reached", () => {
     const diagnosis = await examineHost(target, settings!, "unit-test");
     expect(diagnosis).toMatchObject({ host: "gone", status: "fail", verdicts: [{ check: "reach", verdict: "fail" }] });
     expect(diagnosis.verdicts).toHaveLength(1);
-    expect(diagnosis.verdicts[0]?.text).toMatch(/gone .*refuse/);
+    expect(diagnosis.verdicts[0]?.text).toMatch(/^gone .*refuse/);
+    // What the client's own ssh says, not what a host with that message would have to do.
+    expect(diagnosis.verdicts[0]?.cure).toBe("start sshd there, or correct the port");
   });
 });
