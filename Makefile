@@ -12,6 +12,7 @@ TESTS ?=
 help:
 	@echo "make up      install what is missing, serve the model on this machine, print its endpoints"
 	@echo "make down    take it all away again and prove it"
+	@echo "make build   install what is missing and compile, so that bin/tandem works"
 	@echo "make check   linters, formatter, type check, dead code: seconds once it has looked at all"
 	@echo "make unit    the fast tests: about a minute"
 	@echo "make test    everything: check, fast tests, real engine, real model"

@@ -1,4 +1,5 @@
 import { Option, type Command } from "commander";
+import { STEP_NAMES } from "../bootstrap/runner/request";
 import type { ChangeOptions, CommonOptions, SettingOptions } from "./commands/options";
 import type { Console } from "./console";
 import type { Report } from "./report";
@@ -33,7 +34,8 @@ export function defineCommands(program: Command, run: RunCommand): Command {
   defineDestroy(program, run);
   defineEphemeral(program, run);
   defineCloud(program, run);
-  for (const command of program.commands) command.showHelpAfterError("(tandem --help lists commands and flags)");
+  for (const command of program.commands)
+    command.showHelpAfterError(`(tandem ${command.name()} --help lists its flags)`);
   return program;
 }
 
@@ -75,10 +77,7 @@ function defineQuestions(program: Command, run: RunCommand): void {
       await run("status", options, async (console) => (await import("./commands/status.js")).status(options, console));
     });
   common(program.command("logs"))
-    .argument(
-      "[step]",
-      "lease, driver, runtime, weights, serving, trainer, training or proof; without it all of them (serving with -f)",
-    )
+    .argument("[step]", `${STEP_NAMES.join(", ")}; without it all of them (serving with -f)`)
     .option("--host <name>", "which host, where there are several")
     .option("-f, --follow", "go on with what is written from now on", false)
     .description("Print the log of the service, or of one step.")

@@ -6,6 +6,7 @@ import { nearestName } from "../plan/nearest";
 import type { Problem } from "../plan/problem";
 import { blockShape, settingDoc, type SettingDoc } from "../plan/setting";
 import { settingsSchema } from "../plan/settings-schema";
+import { CommandError, EXIT } from "./exit";
 
 /** One setting as the command line sees it. */
 export interface SettingFlag {
@@ -27,7 +28,7 @@ export interface SettingChange {
 }
 
 /** The settings that `--help` lists; every other one has its flag too. */
-const COMMON = new Set(["model", "gpus", "gpuType", "tensorParallel", "replicas", "split", "port"]);
+const COMMON = new Set("model target gpus gpuType tensorParallel replicas split training.backend port ttl".split(" "));
 
 /** Flags that are not made of the setting's path. */
 const OWN_FLAGS: Readonly<Record<string, string>> = { "ec2.waitForCapacity": "--wait-for-capacity" };
@@ -98,10 +99,8 @@ function parseSet(text: string): SettingChange | Problem {
   const name = path.join(".");
   const known = findSetting(path);
   if (known === undefined) {
-    const near = nearestName(
-      name,
-      SETTING_FLAGS.map((flag) => flag.path.join(".")),
-    );
+    const names = SETTING_FLAGS.map((flag) => flag.path.join("."));
+    const near = nearestName(name, names) ?? nearestName(path[0] ?? "", names);
     return {
       setting: name,
       what: "unknown setting",
@@ -121,9 +120,18 @@ function findSetting(path: readonly string[]): SettingFlag | undefined {
 /**
  * What a flag's text means. Other users see a command line: a secret may be given as `@FILE`, `@/dev/stdin` to pipe it.
  */
-function toValueOf({ schema, doc }: SettingFlag, text: string): unknown {
+function toValueOf({ schema, doc, flag }: SettingFlag, text: string): unknown {
   const isFile = doc.secret === true && text.startsWith("@");
-  return toValue(isFile ? readFileSync(text.slice(1), "utf8").trim() : text, schema);
+  return toValue(isFile ? readSecret(text.slice(1), flag) : text, schema);
+}
+
+function readSecret(path: string, flag: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (error) {
+    const reason = (error as NodeJS.ErrnoException).code ?? String(error);
+    throw new CommandError(`${flag}: the file can't be read (${reason}) — got @${path}`, EXIT.usage);
+  }
 }
 
 /** Text where the setting takes text, else the number, truth value or list that the text writes. */

@@ -56,7 +56,7 @@ def download(model: str, revision: str, token: str | None, folder: Path) -> None
         fail(
             EXIT_GATED,
             f"hubToken — the model {model} is gated and this account has no access"
-            " — fix: accept its licence on the hub, then: tandem up --set hubToken=…",
+            " — fix: accept its licence on the hub, then: tandem up --hub-token @FILE",
         )
     except hub.RevisionNotFoundError:
         fail(

@@ -72,7 +72,7 @@ const SERVING_CAUSES: readonly KnownCause[] = [
   {
     pattern: /GatedRepo|gated repo|is gated/i,
     cause: "The model is gated: the hub gives it only to accounts that accepted its licence.",
-    cure: "Accept the licence on the model's page and set hubToken: tandem up --set hubToken=…",
+    cure: "Accept the licence on the model's page and set hubToken: tandem up --hub-token @FILE",
   },
   {
     pattern: /No space left on device/,

@@ -142,7 +142,7 @@ function hubProblem({ model, revision }: Settings, answer: Exclude<HubAnswer, { 
       return {
         setting: "hubToken",
         what: `the model ${model} is gated and this account has no access`,
-        fix: "accept its licence on the hub, then: tandem up --set hubToken=…",
+        fix: "accept its licence on the hub, then: tandem up --hub-token @FILE",
       };
     case "missing":
       return {

@@ -134,7 +134,9 @@ function planForEc2(settings: Settings, shape: ModelShape): PlanResult {
 function hypotheticalHosts(settings: Settings): HostFacts[] {
   if (settings.gpuType === undefined) {
     const what = "planning without the machine needs the type of its GPUs";
-    throw new ProblemsError([{ setting: "gpuType", what, fix: "--gpu-type h100-80gb, or plan on the machine itself" }]);
+    const other =
+      settings.target === "kubernetes" ? "tandem preview, which asks the cluster" : "plan on the machine itself";
+    throw new ProblemsError([{ setting: "gpuType", what, fix: `--gpu-type h100-80gb, or ${other}` }]);
   }
   const gpus = settings.gpus === "all" ? 1 : settings.gpus;
   return [hypotheticalHost({ gpus, gpuType: settings.gpuType })];

@@ -43,7 +43,7 @@ export async function extend(options: CommonOptions & { readonly ttl: string }, 
   }
   if (ends.length === 0) {
     throw new CommandError(
-      `environment ${environment.name} has no end that could be moved — fix: tandem up --ttl ${options.ttl}`,
+      `environment ${environment.name} has no end that could be moved — fix: tandem up --env ${environment.name} --ttl ${options.ttl}`,
     );
   }
   return success({ ends }, ends.map(({ where, expiresAt }) => `${where}: ends at ${expiresAt}`).join("\n"));

@@ -111,6 +111,35 @@ describe("bad input", () => {
     expect(status).toBe(2);
   });
 
+  it("lists the GPUs that it knows, and names the one that was meant", () => {
+    const { status, stdout } = tandem.run(["plan", "--gpu-type", "help"]);
+    expect(stdout).toContain("h100-80gb     NVIDIA H100 80GB HBM3, 79.6 GiB\n");
+    expect(status).toBe(0);
+    const wrong = tandem.run(["plan", "--gpu-type", "h100"]);
+    expect(wrong.stdout).toMatch(/fix: use `h100-80gb`\n$/);
+    expect(wrong.status).toBe(3);
+  });
+
+  it("names every host that can't be asked", () => {
+    const { status, stderr } = tandem.run([
+      "plan",
+      "--set",
+      "target=ssh",
+      "--set",
+      "ssh.hosts=[one.invalid, two.invalid]",
+    ]);
+    expect(stderr).toContain("one.invalid");
+    expect(stderr).toContain("two.invalid");
+    expect(stderr).not.toContain("TANDEM_DEBUG");
+    expect(status).toBe(2);
+  });
+
+  it("says which file of a secret can't be read", () => {
+    const { status, stderr } = tandem.run(["plan", "--hub-token", "@not-there"]);
+    expect(stderr).toBe("--hub-token: the file can't be read (ENOENT) — got @not-there\n");
+    expect(status).toBe(2);
+  });
+
   it("answers with a JSON document also when the usage is wrong", () => {
     const { status, stdout } = tandem.run(["plan", "--json", "--nonsense"]);
     expect(status).toBe(2);
