@@ -2,6 +2,7 @@ import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "nod
 import { join } from "node:path";
 import type { HostTarget } from "../bootstrap/runner/request";
 import { hostTargets, targetName } from "../bootstrap/runner/targets";
+import { cacheAtDestroy } from "../plan/lease-defaults";
 import { nearestName } from "../plan/nearest";
 import type { Settings } from "../plan/settings";
 import { loadSettings } from "../stacks/config";
@@ -26,7 +27,8 @@ export function forgetHosts(environment: Environment): void {
  * Settings that can't be read take nothing away.
  */
 export function environmentTargets(environment: Environment): HostTarget[] {
-  const { target, hosts } = configured(environment);
+  const { settings, hosts } = configured(environment);
+  const target = settings?.target;
   const all = union(hosts, remembered(environment));
   return all.length === 0 && target !== "ec2" && target !== "kubernetes" ? [{ kind: "local" }] : all;
 }
@@ -56,13 +58,19 @@ export function chooseTarget(targets: readonly HostTarget[], wanted: string | un
   throw new CommandError(`--host: ${what} — allowed: ${names.join(", ")} — fix: --host ${near}`, EXIT.usage);
 }
 
+/** Whether runtimes and weights stay on the hosts by the environment's settings. */
+export function keepsCache(environment: Environment): boolean {
+  const { settings } = configured(environment);
+  return settings !== undefined && cacheAtDestroy(settings) === "keep";
+}
+
 function configured(environment: Environment): {
-  readonly target?: Settings["target"];
+  readonly settings?: Settings;
   readonly hosts: readonly HostTarget[];
 } {
   try {
     const settings = loadSettings(SettingsFile.read(environment.source.path).config());
-    return { target: settings.target, hosts: hostTargets(settings) };
+    return { settings, hosts: hostTargets(settings) };
   } catch {
     return { hosts: [] };
   }

@@ -10,7 +10,7 @@ import { forgetStack, stackExists } from "../backend";
 import { sweepCluster } from "../cluster";
 import { sweepCloudOf } from "../cloud-sweep";
 import { confirm, type Console } from "../console";
-import { chooseTarget, environmentTargets, forgetHosts, isRented } from "../environment-hosts";
+import { chooseTarget, environmentTargets, forgetHosts, isRented, keepsCache } from "../environment-hosts";
 import { CommandError, messageOf } from "../exit";
 import { forgetPlans } from "../last-plan";
 import { runOperation } from "../operation";
@@ -38,6 +38,7 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
     // The steps' runners and the sweep read it.
     if (options.keepCache) process.env[KEEP_CACHE_VARIABLE] = "1";
     const targets = targetsToClean(session, options.abandon);
+    const keepsModels = options.keepCache || keepsCache(environment);
     const steps = await interruption.guard(
       Promise.all(targets.map((target) => readChecks(target, environment.name).catch(() => []))),
     );
@@ -50,7 +51,10 @@ export async function destroy(options: DestroyOptions, console: Console): Promis
     forgetPlans(environment);
     forgetHosts(environment);
     const didSomething = hadStack || hadNamespace || steps.some((found) => found.length > 0);
-    return success({ destroyed: didSomething, kept: keptFolders(session) }, describe(didSomething, session, targets));
+    return success(
+      { destroyed: didSomething, kept: keptFolders(session) },
+      describe(didSomething, session, targets, keepsModels),
+    );
   });
 }
 
@@ -128,15 +132,20 @@ async function destroyStack(session: Session, targets: readonly HostTarget[]): P
   return true;
 }
 
-function describe(didSomething: boolean, session: Session, targets: readonly HostTarget[]): string {
+function describe(
+  didSomething: boolean,
+  session: Session,
+  targets: readonly HostTarget[],
+  keepsModels: boolean,
+): string {
   const { environment } = session;
   const kept = keptFolders(session);
   const where = targets.map((target) => (target.kind === "local" ? "this machine" : target.name)).join(", ");
   const head = didSomething
     ? `environment ${environment.name} is gone: no process, unit or port of it is left on ${where}`
     : `nothing to destroy in environment ${environment.name}: no process, unit or port of it is on ${where}`;
-  const isHere = targets.some(({ kind }) => kind === "local");
-  return `${head}\n  kept: ${isHere ? `models and runtimes in ${kept.cache}, ` : ""}settings in ${kept.settings}`;
+  const keepsHere = keepsModels && targets.some(({ kind }) => kind === "local");
+  return `${head}\n  kept: ${keepsHere ? `models and runtimes in ${kept.cache}, ` : ""}settings in ${kept.settings}`;
 }
 
 function keptFolders({ environment }: Session): { cache: string; settings: string } {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { targetName } from "../../bootstrap/runner/targets";
-import { chooseTarget, environmentTargets, forgetHosts, rememberHosts } from "../../cli/environment-hosts";
+import { chooseTarget, environmentTargets, forgetHosts, keepsCache, rememberHosts } from "../../cli/environment-hosts";
 import type { Environment } from "../../cli/environments";
 
 let folder: string;
@@ -37,6 +37,15 @@ describe("the hosts of an environment", () => {
   it("are those of its settings, before anything has run", () => {
     settings(TWO);
     expect(names()).toEqual(["gpu1", "gpu2"]);
+  });
+
+  it("keep models and runtimes by default where they are this machine, and not where it was borrowed", () => {
+    settings("config: {}\n");
+    expect(keepsCache(environment)).toBe(true);
+    settings("config:\n  tandem:cache: remove\n");
+    expect(keepsCache(environment)).toBe(false);
+    settings(TWO);
+    expect(keepsCache(environment)).toBe(false);
   });
 
   it("include one that was taken out of the settings after a run, until it is forgotten", () => {
