@@ -1,4 +1,6 @@
-// A Pulumi program of your own that serves a model on this machine, beside whatever else it manages: `pulumi up`.
+// A Pulumi program of your own that serves a model on this machine, beside whatever else it manages.
+//   npm pack                                        in Tandem's repository, since the package is in no registry
+//   npm install ./tandem-pulumi-0.1.0.tgz && pulumi up
 import * as pulumi from "@pulumi/pulumi";
 import { parseSettings, prepare, ServingPair } from "@tandem/pulumi";
 
