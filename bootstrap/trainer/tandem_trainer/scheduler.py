@@ -142,7 +142,7 @@ class Scheduler:
             await self._worker.start()
             self._failed_starts = 0
             return True
-        except (WorkerDied, BackendError) as error:
+        except (WorkerDied, BackendError, OSError) as error:
             self._failed_starts += 1
             log.error("the worker can't be started: %s", error)
             if self._failed_starts >= MAX_STARTS:

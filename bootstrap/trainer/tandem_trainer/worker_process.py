@@ -87,7 +87,11 @@ class Worker:
 
     async def _greet(self, connected: asyncio.Future[Any]) -> dict[str, Any]:
         self._reader, self._writer = await self._or_death(connected)
-        return await self._or_death(asyncio.ensure_future(self._read()))
+        try:
+            return await self._or_death(asyncio.ensure_future(self._read()))
+        except (ConnectionError, EOFError):
+            # Its death closes the link before anybody is told of it.
+            raise WorkerDied(f"{await self._death()} before it was ready, see its log") from None
 
     async def _spawn(self, socket: str) -> None:
         settings = json.dumps(asdict(replace(self._settings, socket=socket)))
@@ -127,7 +131,7 @@ class Worker:
             self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
             await self._writer.drain()
             answer = await self._read()
-        except (ConnectionError, EOFError, asyncio.IncompleteReadError):
+        except (ConnectionError, EOFError):
             raise WorkerDied(await self._death()) from None
         if "error" in answer:
             error = answer["error"]
@@ -137,7 +141,7 @@ class Worker:
     async def _read(self) -> dict[str, Any]:
         assert self._reader
         line = await self._reader.readline()
-        if not line:
+        if not line.endswith(b"\n"):
             raise EOFError
         return json.loads(line)
 
