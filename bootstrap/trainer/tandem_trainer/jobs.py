@@ -42,7 +42,6 @@ class Jobs:
         self._scheduler: Scheduler | None = None
         self._tokenizer: ModelTokenizer | None = None
         self._unprepared: asyncio.Queue[Job] = asyncio.Queue()
-        self._handing_over: dict[str, tuple[asyncio.Task[None], Job]] = {}
         self._withdrawing: set[asyncio.Task[None]] = set()
 
     @property
@@ -165,7 +164,8 @@ class Jobs:
             asked["lora_targets"] = tuple(name for name in ALL_TARGETS if name in present)
         resolved = Asked(**asked).resolve(count, self._settings.max_rank, job.document["seed"])
         if not self._is_still(job, "validating_files"):
-            # Cancelled or paused meanwhile.
+            # Cancelled meanwhile; what was written since then is left.
+            self.scheduler.remove_traces(job)
             return
         job.document["resolved"] = resolved.to_json()
         job.status = "queued"
@@ -177,7 +177,7 @@ class Jobs:
         job = self.get(id)
         if job.is_over:
             raise ApiError(400, f"the job is over — got status {job.status}", "fine_tuning_job_id", "invalid_status")
-        handing_over = self._handing_over.get(id)
+        handing_over = self.scheduler.handing_over(id)
         if handing_over:
             task, job = handing_over
             task.cancel()
@@ -207,7 +207,7 @@ class Jobs:
 
     def pause(self, id: str) -> Job:
         job = self.get(id)
-        if job.status not in ("queued", "running") or id in self._handing_over:
+        if job.status not in ("queued", "running") or self.scheduler.handing_over(id):
             raise ApiError(
                 400, f"only a queued or running job can be paused — got status {job.status}", None, "invalid_status"
             )
@@ -231,9 +231,6 @@ class Jobs:
 
     async def finish(self, turn: Turn) -> None:
         """Called by the scheduler after the last step: gives the adapter away, and only then calls it a success."""
-        task = asyncio.current_task()
-        assert task
-        self._handing_over[turn.job.id] = (task, turn.job)
         try:
             await self._hand_over(turn)
         except asyncio.CancelledError:
@@ -241,7 +238,6 @@ class Jobs:
                 # The trainer stops; the next one hands over from the checkpoint that holds all steps.
                 log.info("hand-over of %s is left to the next start", turn.job.id)
         finally:
-            self._handing_over.pop(turn.job.id, None)
             if turn.job.is_over:
                 shutil.rmtree(turn.folder, ignore_errors=True)
 
@@ -299,7 +295,7 @@ class Jobs:
 
     def stop_hidden(self, job: Job) -> None:
         """Ends a job that was never shown, wherever it is."""
-        if handing_over := self._handing_over.get(job.id):
+        if handing_over := self.scheduler.handing_over(job.id):
             handing_over[0].cancel()
             job = handing_over[1]
         job = self.scheduler.withdraw(job.id) or job

@@ -49,7 +49,7 @@ class Scheduler:
         self._waiting: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
-        self._finishing: set[asyncio.Task[None]] = set()
+        self._finishing: dict[str, tuple[asyncio.Task[None], Job]] = {}
         self._failed_starts = 0
 
     @property
@@ -76,7 +76,7 @@ class Scheduler:
                 self._waiting.remove(job)
                 return job
         for turn in self.active:
-            if turn.job.id == id and not turn.is_over:
+            if turn.job.id == id:
                 turn.is_over = True
                 self._wake.set()
                 return turn.job
@@ -112,7 +112,7 @@ class Scheduler:
                 await self._drop(turn)
             finally:
                 self._current = None
-        for task in list(self._finishing):
+        for task, _ in self._finishing.values():
             task.cancel()
         await self._save_all()
         await self._worker.stop()
@@ -147,7 +147,10 @@ class Scheduler:
             log.error("the worker can't be started: %s", error)
             if self._failed_starts >= MAX_STARTS:
                 while self._turns:
-                    self.fail(self._turns.popleft().job, "worker_unavailable", f"the trainer can't be started: {error}")
+                    turn = self._turns.popleft()
+                    # A paused one wants no worker now.
+                    if not turn.is_over:
+                        self.fail(turn.job, "worker_unavailable", f"the trainer can't be started: {error}")
             pause = min(30.0, 2.0**self._failed_starts / 2)
             with contextlib.suppress(asyncio.TimeoutError):
                 self._wake.clear()
@@ -186,9 +189,15 @@ class Scheduler:
 
     def hand_over(self, turn: Turn) -> None:
         """Starts the last part of a job whose adapter is saved."""
-        task = asyncio.get_running_loop().create_task(self._finish(turn), name=f"finish {turn.job.id}")
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+        id = turn.job.id
+        task = asyncio.get_running_loop().create_task(self._finish(turn), name=f"finish {id}")
+        # Before the task's first step: whoever asks in between must not take the turn for one of its training.
+        self._finishing[id] = (task, turn.job)
+        task.add_done_callback(lambda _: self._finishing.pop(id))
+
+    def handing_over(self, id: str) -> tuple[asyncio.Task[None], Job] | None:
+        """The task of a job's last part, and the job that it works on."""
+        return self._finishing.get(id)
 
     async def _load(self, turn: Turn) -> None:
         config = turn.resolved.adapter.to_json()
@@ -205,6 +214,9 @@ class Scheduler:
         batch = turn.batches.at(job.step)
         began = time.monotonic()
         answer = await self._worker.call("step", job=job.id, batch=batch.to_json(), learning_rate=rate)
+        if job.is_over:
+            # Cancelled meanwhile: nothing more is told of it.
+            return
         job.step += 1
         metrics = {
             "step": job.step,
@@ -305,7 +317,8 @@ class Scheduler:
     async def _save_all(self) -> None:
         with contextlib.suppress(WorkerDied):
             for turn in self._turns:
-                if turn.is_loaded and not turn.is_over:
+                # Also one that was paused and has had no turn since.
+                if turn.is_loaded and not turn.job.is_over:
                     await self._checkpoint(turn)
 
     def fail(
