@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .adapters import AdapterError, BaseModel, check_adapter
@@ -68,25 +69,34 @@ class Handover:
         When cancelled it may be loaded in some: `withdraw` is for the caller, or `repair` sees to it.
         """
         self._publishing.add(model)
+        given_up = asyncio.Event()
         try:
             source = self._placement.on_disk(folder)
             await asyncio.to_thread(check_adapter, source, self._base, self._max_rank)
-            async with self._files:
-                path = await asyncio.to_thread(self._placement.place, folder)
+            # A thread goes on when its caller is cancelled, and so does what keeps others from the files meanwhile.
+            path = await asyncio.shield(self._place(folder))
             deadline = time.monotonic() + limit_seconds
             to = [replica for replica in self.replicas if not (replica.is_peer and is_received(job))]
-            await asyncio.gather(*(self._load(replica, model, str(path), deadline) for replica in to))
+            await asyncio.gather(*(self._load(replica, model, str(path), deadline, given_up) for replica in to))
             self._store.add_adapter(model, job, folder)
         except (AdapterError, PlacementError, Refused, NotNow) as error:
+            # The other vLLMs, which may be waited for, must not get it after this.
+            given_up.set()
             await self.withdraw(model, folder)
             raise HandoverError(str(error)) from error
         finally:
             self._publishing.discard(model)
 
-    async def _load(self, replica: Replica, model: str, path: str, deadline: float) -> None:
+    async def _place(self, folder: str) -> Path:
+        async with self._files:
+            return await asyncio.to_thread(self._placement.place, folder)
+
+    async def _load(self, replica: Replica, model: str, path: str, deadline: float, given_up: asyncio.Event) -> None:
         while True:
             try:
                 async with replica.lock:
+                    if given_up.is_set():
+                        return
                     await replica.client.load(model, path)
                 replica.is_up = True
                 return
@@ -151,9 +161,11 @@ class Handover:
             wanted = {row["model"] for row in rows} | self._publishing
             ours = str(self._placement.path(""))
             for model, root in there.items():
-                if root.startswith(ours) and model not in wanted and not self._store.adapter(model):
+                if root.startswith(ours) and model not in wanted:
                     async with replica.lock:
-                        await replica.client.unload(model)
+                        # It may be wanted since.
+                        if model not in self._publishing and not self._store.adapter(model):
+                            await replica.client.unload(model)
             replica.adapters = len(wanted - self._publishing)
         except NotNow as error:
             replica.is_up, replica.detail = False, str(error)

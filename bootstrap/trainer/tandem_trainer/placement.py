@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -79,8 +80,9 @@ class Placement:
 
     def touch(self, folder: str) -> None:
         """Marks an adapter as used, so that others leave memory first."""
-        if self.path(folder).is_dir() and not self.path(folder).is_symlink():
-            os.utime(self.path(folder))
+        # It may be taken away, or a link put in its place, at any moment. A link's own time counts for nothing.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path(folder), follow_symlinks=False)
 
     def remove(self, folder: str) -> None:
         """From memory and disk; succeeds when it is gone."""
