@@ -11,7 +11,7 @@ import pytest
 
 from tandem_trainer.chat import ModelTokenizer
 from tandem_trainer.deep_health import DeepHealth
-from tandem_trainer.store import Job, Store
+from tandem_trainer.store import Job, Store, new_id
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 class JobsThatEndAtOnce:
-    """Stands for the trainer's jobs: each is over before anybody can look, as it may be on a fast machine."""
+    """Stands for the trainer's jobs: each is what it comes to before anybody looks, as on a fast machine."""
 
     max_length = 64
     base = SimpleNamespace(targets=lambda _: {"q_proj"})
@@ -34,7 +34,8 @@ class JobsThatEndAtOnce:
         self.scheduler = SimpleNamespace(enqueue=self._enqueue)
 
     def new_job(self, file: str, suffix: str, *, hidden: bool) -> Job:
-        return Job("ftjob-1", "running", file, f"ft:base:{suffix}", 0, hidden=hidden)
+        id = new_id("ftjob-")
+        return Job(id, "running", file, f"ft:base:{suffix}:{id}", 0, hidden=hidden)
 
     def folder(self, job: str) -> Path:
         return self._folder / job
@@ -47,6 +48,9 @@ class JobsThatEndAtOnce:
         job.status, job.document = self._ends[0], {**job.document, **self._ends[1]}
         self._store.add_metrics(job.id, 1, "Step 1/1", {"step": 1, "train_loss": 2.5})
         self._store.save_job(job)
+
+    def stop_hidden(self, job: Job) -> None:
+        job.status = "cancelled"
 
     def forget(self, job: Job) -> None:
         self._store.forget_job(job.id)
@@ -80,3 +84,16 @@ def test_says_what_was_done_of_a_job_that_was_over_at_the_first_look(
     if "error" in document:
         assert report["detail"] == document["error"]["message"]
     assert not store.active_jobs()
+
+
+def test_waits_no_longer_than_asked_also_for_another_check(store: Store, tmp_path: Path, tiny_model: Path) -> None:
+    jobs = JobsThatEndAtOnce(store, tmp_path, "running", {"is_trained": True})
+    health = DeepHealth(jobs, store, OneReplica(), ModelTokenizer(tiny_model))
+
+    async def both() -> list[dict]:
+        return await asyncio.gather(health.check(3), health.check(0.2))
+
+    long, short = asyncio.run(both())
+    assert (long["status"], long["detail"]) == ("failed", "not done after 3 s; done: train")
+    assert (short["status"], short["detail"]) == ("failed", "another check is not done after 0.2 s")
+    assert short["seconds"] < 3 and not store.active_jobs()
