@@ -54,9 +54,12 @@ async function closeConnection(target: SshTarget): Promise<void> {
 
 /** Remembers something more about the host, for all processes where that can be written. @returns the connection with it */
 export function remember(connection: Connection, found: Partial<ConnectionRecord>): Connection {
+  const { files } = connection;
   const record = { ...connection.record, ...found };
   try {
-    writeRecord(connection.files, record);
+    // Another process may know more by now. Of another boot this one knows nothing: its connection is older than the record.
+    const known = readRecord(files);
+    if (known.bootId === record.bootId) writeRecord(files, { ...known, ...found });
   } catch {
     // The next process finds it out by itself.
   }
@@ -70,7 +73,7 @@ async function find(target: SshTarget, files: ConnectionFiles, say: Say): Promis
 async function existing(target: SshTarget, files: ConnectionFiles): Promise<Connection | undefined> {
   if (!(await isAlive(files.socket))) return undefined;
   try {
-    return { target, files, record: JSON.parse(readFileSync(files.record, "utf8")) as ConnectionRecord };
+    return { target, files, record: readRecord(files) };
   } catch {
     return undefined;
   }
@@ -80,11 +83,18 @@ async function existing(target: SshTarget, files: ConnectionFiles): Promise<Conn
 async function openLocked(target: SshTarget, files: ConnectionFiles, say: Say): Promise<Connection> {
   const retries = { forever: true, factor: 1.5, minTimeout: 20, maxTimeout: 200 };
   const { lock } = await import("proper-lockfile");
-  const release = await lock(files.socket, { realpath: false, stale: STALE_LOCK_MS, update: 1_000, retries });
+  const release = await lock(files.socket, {
+    realpath: false,
+    stale: STALE_LOCK_MS,
+    update: 1_000,
+    retries,
+    // After a pause of this process, or of the whole machine, another one opens too: the last connection is the one that is shared.
+    onCompromised: () => undefined,
+  });
   try {
     return (await existing(target, files)) ?? (await open(target, files, say));
   } finally {
-    await release();
+    await release().catch(() => undefined);
   }
 }
 
@@ -150,6 +160,10 @@ function isAlive(socket: string): Promise<boolean> {
       resolve(false);
     });
   });
+}
+
+function readRecord(files: ConnectionFiles): ConnectionRecord {
+  return JSON.parse(readFileSync(files.record, "utf8")) as ConnectionRecord;
 }
 
 function writeRecord(files: ConnectionFiles, record: ConnectionRecord): void {
