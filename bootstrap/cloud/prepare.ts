@@ -117,8 +117,9 @@ async function waitForMachine(machine: LaunchedMachine, way: WayIn, say: (line: 
     }
   };
   try {
-    await Promise.race([waitForHost(target, SSH_SECONDS, say), ended()]);
+    await Promise.race([waitForHost(target, SSH_SECONDS, say, undefined, over.signal), ended()]);
   } finally {
+    // What lost goes on no further: neither questions to the cloud nor logins to an address that may be another machine's by then.
     over.abort();
   }
 }

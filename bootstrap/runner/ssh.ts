@@ -59,6 +59,7 @@ export async function callSsh(target: SshTarget, call: HostCall): Promise<HostAn
 /**
  * Waits until a host can be logged in to.
  * @param isRight refuses a connection that is not the one that is waited for
+ * @param signal ends the wait
  * @throws SshError when it can't within the limit, or when only a person can change that
  */
 export async function waitForHost(
@@ -66,6 +67,7 @@ export async function waitForHost(
   limitSeconds: number,
   say: (line: string) => void,
   isRight: (connection: Connection) => Promise<boolean> = () => Promise.resolve(true),
+  signal?: AbortSignal,
 ): Promise<Connection> {
   const start = Date.now();
   const limit = start + limitSeconds * 1000;
@@ -86,7 +88,7 @@ export async function waitForHost(
       say(`waiting for ${nameOf(target)}, ${Math.round((now - start) / 1000)} s of at most ${limitSeconds} s: ${why}`);
       said = now;
     }
-    await sleep(pause);
+    await sleep(pause, undefined, { signal });
     pause = Math.min(pause * 1.6, LONGEST_PAUSE_MS);
   }
 }

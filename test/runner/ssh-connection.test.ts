@@ -13,9 +13,11 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { SshTarget } from "../../bootstrap/runner/request";
+import { waitForHost } from "../../bootstrap/runner/ssh";
 import { connect, remember, type Connection } from "../../bootstrap/runner/ssh-connection";
 import { connectionFiles } from "../../bootstrap/runner/ssh-folder";
 import type { ConnectionRecord } from "../../bootstrap/runner/ssh-probe";
+import { freePort } from "../fixtures/free-port";
 import { answerOf, until } from "../host/host";
 
 const TARGET: SshTarget = { kind: "ssh", name: "one", host: "127.0.0.1", hostKeys: "known-hosts", sudo: "auto" };
@@ -94,5 +96,14 @@ describe("a connection that is being opened", () => {
     utimesSync(turn, new Date(), new Date(Date.now() + 60_000));
     await expect(opening).rejects.toThrow("one (127.0.0.1) can't be reached");
     rmSync(turn, { recursive: true, force: true });
+  });
+
+  it("is waited for no longer than somebody wants it", async () => {
+    const over = new AbortController();
+    const target = { ...TARGET, port: await freePort() };
+    const waiting = waitForHost(target, 60, () => undefined, undefined, over.signal);
+    const ended = expect(waiting).rejects.toThrow("aborted");
+    over.abort();
+    await ended;
   });
 });
