@@ -2,11 +2,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { durationSeconds } from "../../plan/time";
-import { outputsSchema, outputVariables, type Outputs } from "../../stacks/outputs";
+import { outputVariables, type Outputs } from "../../stacks/outputs";
 import type { Console } from "../console";
 import { CommandError, EXIT, messageOf } from "../exit";
 import { keepArtifacts } from "../ephemeral/artifacts";
 import { ownCommand, type ProcessEnd, runCommand, runTandem, signalCode } from "../ephemeral/processes";
+import { readAnswer } from "../ephemeral/answer";
 import { abandonedRuns, forgetRun, makeRun, type EphemeralRun } from "../ephemeral/run";
 import { type Phase, type Summary, writeJson, writeJunit } from "../ephemeral/summary";
 import { openTunnels } from "../ephemeral/tunnels";
@@ -91,7 +92,7 @@ export async function ephemeral(
   if (signal !== undefined) code = signalCode(signal);
   if (keepSeconds > 0 && isWorthKeeping(context.phases, code) && !interruption.isRequested)
     await keep(context, keepSeconds);
-  const isGone = await destroy(context);
+  const isGone = await destroy(context, isMistake(context.phases, code));
   if (code === 0 && !isGone) code = EPHEMERAL_EXIT.notGone;
   report(context, { command, code, startedAt, isGone });
   return code;
@@ -118,13 +119,19 @@ async function upAndCommand(context: Context, command: readonly string[]): Promi
   const { run, options, phases, interruption, console } = context;
   const flags = ["--yes", "--json", "--show-secrets", ...context.secretFlags, ...backendOf(options)];
   const up = await timed(() => runTandem(["up", "--env", run.settings, ...flags], context));
-  const outputs = up.end.code === 0 ? outputsOf(up.end) : undefined;
-  phases.push({ name: "up", ...verdictOf(up), ...(outputs === undefined && { detail: up.end.words }) });
+  const { outputs, failure } = readAnswer(up.end);
+  phases.push({ name: "up", ...verdictOf(up), ...(outputs === undefined && { detail: failure ?? up.end.words }) });
   if (outputs === undefined || interruption.isRequested) {
+    if (failure !== undefined && !interruption.isRequested) console.say(failure);
     phases.push({ name: "command", status: "skipped", seconds: 0, detail: "the environment did not come up" });
-    await collect(context, undefined, up.end.words);
-    // Mistakes in the settings have statuses of their own, as with `tandem up`.
-    return up.end.code === EXIT.usage || up.end.code === EXIT.doesNotFit ? up.end.code : EPHEMERAL_EXIT.notUp;
+    // Mistakes in the settings have statuses of their own, as with `tandem up`; no host has anything to say of them.
+    const { code } = up.end;
+    if (code === EXIT.usage || code === EXIT.doesNotFit) {
+      await collect(context, undefined, undefined);
+      return code;
+    }
+    await collect(context, undefined, failure ?? up.end.words);
+    return EPHEMERAL_EXIT.notUp;
   }
   let code: number = EPHEMERAL_EXIT.notUp;
   const tunnels = await openTunnels(run, outputs, console.say).catch((error: unknown) => messageOf(error));
@@ -157,14 +164,6 @@ async function timed(work: () => Promise<ProcessEnd>): Promise<{ end: ProcessEnd
 
 function verdictOf({ end, seconds }: { end: ProcessEnd; seconds: number }): Pick<Phase, "status" | "seconds"> {
   return { status: end.code === 0 ? "passed" : "failed", seconds };
-}
-
-function outputsOf({ stdout }: ProcessEnd): Outputs | undefined {
-  try {
-    return outputsSchema.parse((JSON.parse(stdout) as { readonly outputs?: unknown }).outputs);
-  } catch {
-    return undefined;
-  }
 }
 
 /** Ours, the outputs, and a file with all of them for the user alone. */
@@ -202,16 +201,25 @@ async function keep({ run, console, interruption, endsAt }: Context, keepSeconds
   await interruption.guard(sleep(milliseconds)).catch(() => undefined);
 }
 
-/** @returns whether everything is proven to be gone */
-async function destroy(context: Context): Promise<boolean> {
+/** Whether `up` refused what it was asked for before it made anything. */
+function isMistake(phases: readonly Phase[], code: number): boolean {
+  const ran = phases.some(({ name, status }) => name === "command" && status !== "skipped");
+  return !ran && (code === EXIT.usage || code === EXIT.doesNotFit);
+}
+
+/**
+ * @param madeNothing whether nothing was made: what can't be asked then has nothing of the run either
+ * @returns whether everything is proven to be gone
+ */
+async function destroy(context: Context, madeNothing: boolean): Promise<boolean> {
   const { run, options, phases, console, watchdog } = context;
   const startedAt = Date.now();
   for (let attempt = 1; ; attempt++) {
     const argv = ["destroy", "--env", run.settings, "--yes", ...backendOf(options)];
     const end = await runTandem(argv, { ...context, isUnstoppable: true });
     const seconds = (Date.now() - startedAt) / 1000;
-    if (end.code === 0) {
-      phases.push({ name: "destroy", status: "passed", seconds });
+    if (end.code === 0 || madeNothing) {
+      phases.push({ name: "destroy", status: end.code === 0 ? "passed" : "skipped", seconds });
       watchdog.release();
       forgetRun(run);
       return true;

@@ -134,6 +134,23 @@ describe("tandem ephemeral", () => {
     expect(calls()).toEqual(["up", "destroy"]);
   });
 
+  it("says a mistake and notes it, and does not insist on a clean-up where nothing was made", async () => {
+    const flags = ["--junit", at("junit.xml"), "--json", at("summary.json")];
+    const variables = { TANDEM_TEST_UP: "3", TANDEM_TEST_DESTROY: "1" };
+    const { code, stderr } = await start(ephemeral(flags, ["true"]), variables);
+    expect(code, stderr).toBe(3);
+    expect(stderr).toContain("gpus: is not allowed\n");
+    expect(stderr).not.toContain("capsule");
+    expect(readFileSync(at("junit.xml"), "utf8")).toContain('<failure message="gpus: is not allowed">');
+    const summary = JSON.parse(readFileSync(at("summary.json"), "utf8")) as object;
+    expect(summary).toMatchObject({
+      isGone: true,
+      phases: [{ detail: "gpus: is not allowed" }, {}, { name: "destroy" }],
+    });
+    expect(calls()).toEqual(["up", "destroy"]);
+    expect(runsNoted()).toEqual([]);
+  });
+
   it("is killed: its watchdog ends what runs, and no process that got the number of one that had ended", async () => {
     const [other, child] = [0, 1].map(() => spawn("sleep", ["60"], { detached: true, stdio: "ignore" }));
     const ended = new Promise((resolve) => child?.once("close", (_code, signal) => resolve(signal)));
