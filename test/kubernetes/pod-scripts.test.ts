@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { freePort } from "../fixtures/free-port";
 
 const SCRIPTS = path.resolve(__dirname, "../../bootstrap/kubernetes/pod");
 const PYTHON = { PYTHONDONTWRITEBYTECODE: "1" };
@@ -128,14 +129,6 @@ sys.exit(int(os.environ.get("CODE", "0")))
 `;
 
 describe("vLLM and the trainer in one container", () => {
-  async function freePort(): Promise<number> {
-    const server = createServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const { port } = server.address() as AddressInfo;
-    server.close();
-    return port;
-  }
-
   async function pair(env: Record<string, string>) {
     const service = path.join(folder, "service.py");
     const log = path.join(folder, "log");
