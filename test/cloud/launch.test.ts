@@ -84,14 +84,15 @@ describe("launching machines", () => {
   it("tries again while there is time, and shows each try", async () => {
     await aws.noCapacity([{}]);
     const request = await requestOf({ waitSeconds: 20 });
-    const launching = launch(request, { firstPauseSeconds: 0.2 });
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    await aws.noCapacity([]);
-    const { result, lines } = await launching;
+    const tries: string[] = [];
+    const onProgress = (line: string) => {
+      if (!line.startsWith("no capacity in try")) return;
+      tries.push(line);
+      void aws.noCapacity([]);
+    };
+    const { result } = await launch(request, { firstPauseSeconds: 0.2, onProgress });
     expect(result?.machines).toHaveLength(1);
-    expect(lines.filter((line) => line.startsWith("no capacity in try"))[0]).toMatch(
-      /^no capacity in try 1: the next is at \d\d:\d\d:\d\d UTC, the last before /,
-    );
+    expect(tries[0]).toMatch(/^no capacity in try 1: the next is at \d\d:\d\d:\d\d UTC, the last before /);
   });
 
   it("does not wait for what no waiting cures", async () => {
