@@ -220,6 +220,7 @@ async function destroy(context: Context, madeNothing: boolean): Promise<boolean>
     const seconds = (Date.now() - startedAt) / 1000;
     if (end.code === 0 || madeNothing) {
       phases.push({ name: "destroy", status: end.code === 0 ? "passed" : "skipped", seconds });
+      if (end.code !== 0) console.say("this run has made nothing, so nothing of it can be left");
       watchdog.release();
       forgetRun(run);
       return true;

@@ -140,6 +140,7 @@ describe("tandem ephemeral", () => {
     const { code, stderr } = await start(ephemeral(flags, ["true"]), variables);
     expect(code, stderr).toBe(3);
     expect(stderr).toContain("gpus: is not allowed\n");
+    expect(stderr).toContain("made nothing");
     expect(stderr).not.toContain("capsule");
     expect(readFileSync(at("junit.xml"), "utf8")).toContain('<failure message="gpus: is not allowed">');
     const summary = JSON.parse(readFileSync(at("summary.json"), "utf8")) as object;
