@@ -115,7 +115,7 @@ export const settingsSchema = z.strictObject({
     example: "main",
   }),
   hubToken: setting(z.string().min(1).optional(), {
-    doc: "Token for the model hub, for models that are gated (Llama is) or private. Encrypted in the state, never in a log.",
+    doc: "Token for the model hub, for models that are gated (Llama is) or private. `--hub-token @FILE` reads it from a file. Encrypted in the state, never in a log.",
     allowed: "a token of the hub",
     example: "hf_…",
     secret: true,
