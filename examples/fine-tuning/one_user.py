@@ -1,7 +1,7 @@
 """Teaches the served model one fact, and asks for it before and after.
 
 eval "$(tandem outputs --env-vars)"
-pip install openai==3.57.0 && python one_user.py
+python3 -m venv .venv && .venv/bin/pip install openai==3.57.0 && .venv/bin/python one_user.py
 """
 
 import json

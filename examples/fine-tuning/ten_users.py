@@ -1,7 +1,7 @@
 """Ten users at once: each trains an adapter on a fact of their own, then chats with the model that knows it.
 
 eval "$(tandem outputs --env-vars)"
-pip install openai==3.57.0 && python ten_users.py
+python3 -m venv .venv && .venv/bin/pip install openai==3.57.0 && .venv/bin/python ten_users.py
 """
 
 from __future__ import annotations
