@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { findEnvironment } from "../environments";
 import { CommandError, EXIT } from "../exit";
 import type { Home } from "../home";
@@ -43,10 +43,12 @@ export async function makeRun(
   }
   const base = environment.name.slice(0, 18).replace(/-+$/, "");
   const name = `e-${base}-${Date.now().toString(36)}${randomBytes(3).toString("hex")}`;
-  const folder = join(home.root, "ephemeral", name);
   const run = runIn(home, name);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  writeFileSync(join(folder, "owner"), JSON.stringify(thisProcess()), { mode: 0o600 });
+  // Another `tandem` may look for abandoned runs at any moment: to it this one is not there before it has an owner.
+  const unowned = join(dirname(run.folder), `.${name}`);
+  mkdirSync(unowned, { recursive: true, mode: 0o700 });
+  writeFileSync(join(unowned, "owner"), JSON.stringify(thisProcess()), { mode: 0o600 });
+  renameSync(unowned, run.folder);
   if (!changes.some(({ path }) => path.join(".") === "port")) file.set(["port"], await freePorts(PORTS));
   file.set(["ttl"], ttl);
   for (const { path, value } of changes.filter(({ isSecret }) => !isSecret)) file.set(path, value);
@@ -64,6 +66,7 @@ export function abandonedRuns(home: Home): EphemeralRun[] {
   const parent = join(home.root, "ephemeral");
   if (!existsSync(parent)) return [];
   return readdirSync(parent)
+    .filter((name) => !name.startsWith("."))
     .map((name) => runIn(home, name))
     .filter(({ folder }) => ["owner", "watchdog"].every((who) => !lives(join(folder, who))));
 }
