@@ -114,13 +114,25 @@ export async function clearStaleLocks(
   if (!existsSync(locks)) return;
   for (const entry of readdirSync(locks).filter((file) => file.endsWith(".json"))) {
     const path = join(locks, entry);
-    const lock = lockSchema.safeParse(parse(readFileSync(path, "utf8")));
+    const text = readIfThere(path);
+    // Whoever held it is just done.
+    if (text === undefined) continue;
+    const lock = lockSchema.safeParse(parse(text));
     if (lock.success && holdsStill(lock.data)) throw engineBusy(lock.data, path);
     rmSync(path, { force: true });
     const holder = lock.success
       ? `process ${lock.data.pid} of ${localTime(lock.data.timestamp)}`
       : "an unreadable entry";
     say(`the state was locked by ${holder}, which runs no more: its lock is cleared`);
+  }
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
   }
 }
 
