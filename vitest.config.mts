@@ -17,6 +17,7 @@ const heavyOptions = {
   hookTimeout: 1_800_000,
   // Real hosts, engines and models share two cores: one that was late is asked once more, and the report says so.
   retry: process.env["CI"] === "true" ? 1 : 0,
+  globalSetup: ["test/setup/engine.ts"],
 };
 
 /** A real node takes as long as all else on clusters together: begun last, it would run alone at the end. */
@@ -70,8 +71,8 @@ export default defineConfig({
           include: onClusters,
           maxWorkers: 3,
           sequence: { groupOrder: 3 },
-          globalSetup: ["test/setup/cluster-programs.ts"],
           ...heavyOptions,
+          globalSetup: [...heavyOptions.globalSetup, "test/setup/cluster-programs.ts"],
         },
       },
     ],

@@ -76,7 +76,7 @@ describeOnHosts("a fault that the client meets", () => {
       playMoves(new OneHost("moved", "move")),
     ]);
     run.keep();
-  }, 400_000);
+  }, 600_000);
   afterAll(async () => {
     await fleet?.close();
     for (const deployment of deployments) deployment.remove();
@@ -94,13 +94,17 @@ async function playKilled(one: OneHost, second: OneHost): Promise<void> {
     const { caught } = await middle.watch(step, where);
     const client = one.deployment.start([command, "--yes"]);
     const ended = answerOf(client);
-    await Promise.race([
-      caught,
-      ended.then(({ stderr }) => Promise.reject(new Error(`it ended before ${step}:\n${stderr}`))),
-    ]);
-    for (const processId of [client.pid ?? 0, ...descendants(client.pid ?? 0)]) tryKill(processId);
-    await ended;
-    await middle.thaw();
+    try {
+      await Promise.race([
+        caught,
+        ended.then(({ stderr }) => Promise.reject(new Error(`it ended before ${step}:\n${stderr}`))),
+      ]);
+    } finally {
+      // Also a client that came nowhere ends, or all that follows would wait for it.
+      for (const processId of [client.pid ?? 0, ...descendants(client.pid ?? 0)]) tryKill(processId);
+      await ended;
+      await middle.thaw();
+    }
   };
   const during = (step: FaultStep) => async () => {
     await kill("up", step);
