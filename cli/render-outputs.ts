@@ -21,6 +21,7 @@ export function renderOutputs(outputs: Outputs, environmentName: string, stream:
     "",
     ...renderChecks(health.checks, stream),
     ...renderMemory(outputs),
+    ...renderHosts(outputs),
     "",
     ...renderUse(outputs, environmentName),
   ].join("\n");
@@ -42,6 +43,15 @@ export function renderMemory({ measured }: Pick<Outputs, "measured">): string[] 
   return measured.perGpu.map(({ index, servingGiB, plannedServingGiB, trainingGiB, freeGiB }) => {
     const difference = plannedServingGiB === 0 ? "" : ` (${signed((servingGiB / plannedServingGiB - 1) * 100)} %)`;
     return `  GPU ${index}: serving ${servingGiB.toFixed(1)} GiB, planned ${plannedServingGiB.toFixed(1)}${difference}; training ${trainingGiB.toFixed(1)}; free ${freeGiB.toFixed(1)}`;
+  });
+}
+
+/** With several hosts each one's address; the endpoints above are the first one's. */
+function renderHosts({ hosts }: Outputs): string[] {
+  if (hosts.length < 2) return [];
+  return hosts.map(({ name, health, baseUrl, connect }) => {
+    const way = connect === undefined ? "" : `, by ${connect}`;
+    return `  ${name}: ${health}, ${baseUrl}${way}`;
   });
 }
 
@@ -73,10 +83,12 @@ function ownCommand(): string {
   return fromHere.startsWith("..") ? path : fromHere;
 }
 
-function renderUse({ plan }: Outputs, environmentName: string): string[] {
+function renderUse({ endpoints, plan }: Outputs, environmentName: string): string[] {
   const tandem = ownCommand();
   const flag = environmentName === "local" ? "" : ` --env ${environmentName}`;
+  const { connect } = endpoints;
   return [
+    ...(connect === undefined ? [] : ["Open the way to it, and leave it open:", `  ${connect}`]),
     "Ask it:",
     `  eval "$(${tandem} outputs${flag} --env-vars)"`,
     `  curl -s "$TANDEM_BASE_URL/chat/completions" -H "Authorization: Bearer $TANDEM_API_KEY" -H 'Content-Type: application/json' \\`,
