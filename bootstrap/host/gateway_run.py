@@ -11,6 +11,7 @@ FOLDER is the unit's. Exit status of reload, prove and probe: 1 with the reason 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import http.client
 import os
@@ -98,19 +99,25 @@ def watch(gateway: Gateway, nginx: int) -> int:
     def stop(_number: int, _frame: object) -> None:
         nonlocal stopping
         stopping = True
-        os.kill(nginx, signal.SIGTERM)
+        # It may have ended a moment ago.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(nginx, signal.SIGTERM)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     while True:
         ended, status = os.wait()
         if ended == nginx:
-            os.kill(monitor, signal.SIGTERM)
+            if monitor:
+                os.kill(monitor, signal.SIGTERM)
             return 0 if stopping else os.WEXITSTATUS(status) or 1
-        if ended == monitor and not stopping:
-            print("the monitor ended and is started again", flush=True)
-            time.sleep(1)
-            monitor = start(lambda: gateway_monitor.serve(gateway.run))
+        if ended == monitor:
+            # Whoever stops the unit tells all of it, and the monitor is the first to end.
+            monitor = 0
+            if not stopping:
+                print("the monitor ended and is started again", flush=True)
+                time.sleep(1)
+                monitor = start(lambda: gateway_monitor.serve(gateway.run))
 
 
 def version_of(gateway: Gateway) -> str:

@@ -13,6 +13,7 @@ Exit status: 0 after SIGTERM, 3 when it gave up on a service that keeps failing,
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -83,8 +84,13 @@ class Supervisor:
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self.stopping = True
+        self.stop_keeper()
+
+    def stop_keeper(self) -> None:
+        # It may have ended a moment ago.
         if self.keeper:
-            os.kill(self.keeper, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.keeper, signal.SIGTERM)
 
     def run(self) -> int:
         failures = 0
@@ -122,6 +128,9 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             keep(Run(self.unit, self.environment(), output_end, report_end, supervisor, self.stop_seconds))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        if self.stopping:
+            # A stop before the fork found nobody to tell.
+            self.stop_keeper()
         os.close(output_end)
         os.close(report_end)
         with os.fdopen(report, "rb") as told:
