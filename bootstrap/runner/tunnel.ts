@@ -27,29 +27,57 @@ export async function openTunnel(
   const shared = sshArguments(target, { ...files, socket: "none" });
   const own = shared.filter((part, index) => ![part, shared[index + 1]].includes("ClearAllForwardings=yes"));
   const forwards = ports.flatMap(({ local, remote }) => ["-L", `127.0.0.1:${local}:127.0.0.1:${remote}`]);
+  const what = `no tunnel to ${target.name}`;
+  const locals = ports.map(({ local }) => local);
+  await requireFree(locals, what);
   const child = spawn("ssh", [...own, "-N", "-o", "ExitOnForwardFailure=yes", ...forwards, "--", target.host], {
     env: sshEnvironment(),
     stdio: ["ignore", "ignore", "pipe"],
   });
-  return untilOpen(child, ports[0]?.local ?? 0, `no tunnel to ${target.name}`);
+  return untilOpen(child, locals, what);
 }
 
 /**
  * Runs the command that `endpoints.connect` of a cluster names, `kubectl port-forward`, until `close`.
  * @throws Error when the local port does not open
  */
-export function openForward(command: string, port: number): Promise<Tunnel> {
+export async function openForward(command: string, port: number): Promise<Tunnel> {
+  const what = "no way to the cluster";
+  await requireFree([port], what);
   const child = spawn("sh", ["-c", `exec ${command}`], { stdio: ["ignore", "ignore", "pipe"] });
-  return untilOpen(child, port, "no way to the cluster");
+  return untilOpen(child, [port], what);
 }
 
-/** Waits until the child listens on the local port. @throws Error with the child's own words when it does not */
-async function untilOpen(child: ChildProcess, port: number, what: string): Promise<Tunnel> {
+/**
+ * All of them, or none stays open.
+ * @throws Error the first that kept one from opening
+ */
+export async function allOpen(opening: readonly Promise<Tunnel>[]): Promise<Tunnel[]> {
+  const tunnels: Tunnel[] = [];
+  const ends = await Promise.allSettled(opening.map(async (tunnel) => tunnels.push(await tunnel)));
+  const failed = ends.find(({ status }) => status === "rejected");
+  if (failed === undefined) return Promise.all(opening);
+  await Promise.all(tunnels.map((tunnel) => tunnel.close()));
+  throw (failed as PromiseRejectedResult).reason;
+}
+
+/** What listens there before the child does would be taken for it, and be told the API key. */
+async function requireFree(ports: readonly number[], what: string): Promise<void> {
+  for (const port of ports) {
+    if (!(await listens(port))) continue;
+    throw new Error(
+      `${what}: another program listens on port ${port} of this machine — fix: end it (ss -ltnp), or name another with --port`,
+    );
+  }
+}
+
+/** Waits until the child listens on the local ports. @throws Error with the child's own words when it does not */
+async function untilOpen(child: ChildProcess, ports: readonly number[], what: string): Promise<Tunnel> {
   let words = "";
-  child.stderr?.on("data", (data: Buffer) => (words = (words + data.toString()).slice(-2000)));
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => (words = (words + text).slice(-2000)));
   const deadline = Date.now() + OPEN_SECONDS * 1000;
-  while (!(await listens(port))) {
-    if (child.exitCode !== null || Date.now() > deadline) {
+  while (!(await allListen(ports))) {
+    if (hasEnded(child) || Date.now() > deadline) {
       await end(child);
       throw new Error(`${what}: ${words.trim() || `nothing within ${OPEN_SECONDS} s`}`);
     }
@@ -59,10 +87,18 @@ async function untilOpen(child: ChildProcess, port: number, what: string): Promi
 }
 
 async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (hasEnded(child)) return;
   const ended = new Promise((resolve) => child.once("close", resolve));
   child.kill();
   await ended;
+}
+
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
+async function allListen(ports: readonly number[]): Promise<boolean> {
+  return (await Promise.all(ports.map(listens))).every(Boolean);
 }
 
 function listens(port: number): Promise<boolean> {

@@ -22,7 +22,7 @@ export async function openTunnels(
   const settings = loadSettings(SettingsFile.read(environment.source.path).config());
   const targets = environmentTargets(environment);
   if (settings.target === "local" || isExposed(settings)) return [];
-  const { openForward, openTunnel } = await import("../../bootstrap/runner/tunnel.js");
+  const { allOpen, openForward, openTunnel } = await import("../../bootstrap/runner/tunnel.js");
   if (settings.target === "kubernetes") return connect === undefined ? [] : [await openForward(connect, settings.port)];
   // With a gateway everything is behind one port.
   const hasTrainer = !settings.gateway.enabled && settings.training.backend !== "off";
@@ -32,5 +32,5 @@ export async function openTunnels(
     const ports = remote.map((port) => ({ remote: port, local: port + index * remote.length }));
     return [openTunnel(target, ports, say)];
   };
-  return Promise.all(targets.flatMap(toHost));
+  return allOpen(targets.flatMap(toHost));
 }

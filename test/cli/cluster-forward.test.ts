@@ -1,9 +1,10 @@
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openForward } from "../../bootstrap/runner/tunnel";
+import { allOpen, openForward } from "../../bootstrap/runner/tunnel";
 import { freePort } from "../fixtures/free-port";
 
 let folder: string;
@@ -43,5 +44,25 @@ describe("the way from an ephemeral run's command to a cluster", () => {
     const port = await freePort();
     const opening = openForward(`${kubectl} -n ns port-forward service/absent ${port}:${port}`, port);
     await expect(opening).rejects.toThrow('no way to the cluster: services "absent" not found');
+  });
+
+  it("is never another program that listens there already", async () => {
+    const port = await freePort();
+    const other = createServer().listen(port, "127.0.0.1");
+    await once(other, "listening");
+    const opening = openForward(`${kubectl} -n ns port-forward service/s ${port}:${port}`, port);
+    await expect(opening).rejects.toThrow(
+      `no way to the cluster: another program listens on port ${port} of this machine — fix: `,
+    );
+    other.close();
+  });
+
+  it("is closed again when another that is needed as well does not open", async () => {
+    const port = await freePort();
+    const opened = openForward(`${kubectl} -n ns port-forward service/s ${port}:${port}`, port);
+    await opened;
+    const failed = Promise.reject(new Error("no tunnel to h2"));
+    await expect(allOpen([failed, opened])).rejects.toThrow("no tunnel to h2");
+    expect(await answers(port)).toBe(false);
   });
 });
