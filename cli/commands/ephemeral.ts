@@ -193,8 +193,9 @@ function isWorthKeeping(phases: readonly Phase[], code: number): boolean {
 
 /** Time for the user to look; any interruption ends it. The environment's own end comes first. */
 async function keep({ run, console, interruption, endsAt }: Context, keepSeconds: number): Promise<void> {
-  const milliseconds = Math.max(0, Math.min(keepSeconds * 1000, endsAt - Date.now()));
-  const until = new Date(Date.now() + milliseconds).toISOString();
+  const now = Date.now();
+  const milliseconds = Math.max(0, Math.min(keepSeconds * 1000, endsAt - now));
+  const until = new Date(now + milliseconds).toISOString();
   console.say(
     `it failed: the environment is kept until ${until}\n  look: tandem status --env ${run.settings}, tandem logs --env ${run.settings}\n  end it now: Ctrl-C, or kill ${process.pid}`,
   );

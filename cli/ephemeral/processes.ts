@@ -38,7 +38,7 @@ export async function runTandem(
   const child = spawn(program, [...rest, ...argv], { detached: true, stdio: ["ignore", "pipe", "pipe"] });
   const isGone = watchdog.note(child.pid);
   const stop = isUnstoppable ? undefined : interruption.onRequest(() => child.kill("SIGINT"));
-  child.stderr.on("data", (data: Buffer) => process.stderr.write(data));
+  child.stderr.on("data", (data: Buffer | string) => process.stderr.write(data));
   const end = await endOf(child);
   isGone();
   stop?.();
@@ -96,8 +96,8 @@ const WORDS_KEPT = 4000;
 function endOf(child: ChildProcess): Promise<ProcessEnd> {
   let stdout = "";
   let words = "";
-  child.stdout?.on("data", (data: Buffer) => (stdout += data.toString()));
-  child.stderr?.on("data", (data: Buffer) => (words = (words + data.toString()).slice(-WORDS_KEPT)));
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => (words = (words + text).slice(-WORDS_KEPT)));
   return new Promise((resolve) => {
     child.once("error", (error: NodeJS.ErrnoException) => {
       resolve({ code: error.code === "ENOENT" ? 127 : 126, stdout, words: error.message });
