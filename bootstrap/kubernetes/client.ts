@@ -19,6 +19,8 @@ export interface ClusterClient {
   readonly library: typeof kubernetes;
 }
 
+/** What the library makes up where it finds no kubeconfig: a cluster at http://localhost:8080. */
+const MADE_UP_CONTEXT = "loaded-context";
 /** One answer of an API server may take so long, in seconds; a login helper of the kubeconfig may have to start first. */
 const ANSWER_SECONDS = 30;
 
@@ -34,6 +36,14 @@ export async function openCluster({ kubeconfig, context }: ClusterTarget): Promi
     else config.loadFromFile(kubeconfig.startsWith("~/") ? join(homedir(), kubeconfig.slice(2)) : kubeconfig);
   } catch (error) {
     throw problem("kubernetes.kubeconfig", `it can't be read: ${messageOf(error)}`, kubeconfig ?? "$KUBECONFIG");
+  }
+  if (kubeconfig === undefined && config.getCurrentContext() === MADE_UP_CONTEXT) {
+    throw problem(
+      "kubernetes.kubeconfig",
+      "there is no kubeconfig",
+      "$KUBECONFIG, else ~/.kube/config",
+      "a file's path",
+    );
   }
   const names = config.getContexts().map(({ name }) => name);
   const wanted = context ?? config.getCurrentContext();

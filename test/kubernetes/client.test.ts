@@ -4,7 +4,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { openCluster } from "../../bootstrap/kubernetes/client";
 import { readClusterFacts } from "../../bootstrap/kubernetes/facts";
 import { ownNamespaces } from "../../bootstrap/kubernetes/gone";
@@ -75,6 +75,13 @@ describe("a cluster that can't be asked", () => {
     await expect(facts(kubeconfig(), "other")).rejects.toThrow(
       /kubernetes\.context: the kubeconfig has no such context — got other — allowed: lab/,
     );
+  });
+
+  it("has none, where the library would make one up", async () => {
+    vi.stubEnv("KUBECONFIG", "");
+    vi.stubEnv("HOME", folder);
+    await expect(openCluster({ context: "lab" })).rejects.toThrow(/kubernetes\.kubeconfig: there is no kubeconfig/);
+    vi.unstubAllEnvs();
   });
 
   it("does not listen", async () => {
