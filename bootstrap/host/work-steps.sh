@@ -50,6 +50,15 @@ work_is_running() {
   ! flock -n -s "$step_dir/work.lock" true
 }
 
+# Whether the newest work has said how it ended, or is gone without a word.
+work_has_ended() {
+  read_line "$step_dir/current"
+  newest="$step_dir/runs/$file_line"
+  if [ -f "$newest/exit" ]; then return 0; fi
+  read_line "$newest/pid"
+  [ ! -e "/proc/${file_line:-none}" ]
+}
+
 # What the request asks for: the repair token, the limit and who asks don't make it another one.
 request_digest() {
   { printf '%s\n' "$1" "$assignments" | grep -vE "^export TANDEM_(REPAIR|TIMEOUT_SECONDS|CLIENT)=" || :
@@ -71,8 +80,10 @@ begin_or_attach() {
   digest="$(request_digest "$1")"
   digest="${digest%% *}"
   exec 8>>"$step_dir/work.lock"
-  # Not at once: whoever looks whether the work runs takes the lock for a moment.
-  if ! flock -w 0.2 8; then
+  # Not at once: whoever looks whether the work runs takes the lock for a moment, which is long on a busy host.
+  patience_seconds=0.2
+  if work_has_ended; then patience_seconds=10; fi
+  if ! flock -w "$patience_seconds" 8; then
     run_dir="$step_dir/runs/$(cat "$step_dir/current")"
     if [ "$(cat "$run_dir/digest")" = "$digest" ]; then
       [ "$run_dir" = "$earlier" ] || say "$step: already being done, attaching"
@@ -198,12 +209,14 @@ stop_work() {
 # FILE is where a check writes its reasons.
 check_step() {
   use_step "$1"
+  read_line "$step_dir/current"
+  # A work that left its exit record does not run any more.
+  if [ ! -f "$step_dir/runs/$file_line/exit" ] && work_is_running; then worked_on=true; else worked_on=false; fi
+  # After that look: one that has ended by then has written down what became of the step.
   read_line "$step_dir/state" && state="$file_line"
   read_line "$step_dir/token" && token="$file_line"
   if [ "${state:-undone}" = undone ]; then return 0; fi
-  read_line "$step_dir/current"
-  # A work that left its exit record does not run any more.
-  if [ ! -f "$step_dir/runs/$file_line/exit" ] && work_is_running; then
+  if [ "$worked_on" = true ]; then
     print_check false "it is being worked on"
   elif [ "$state" != applied ]; then
     print_check false "its last apply did not finish"

@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { answerOf, processesWith, read, TestHost, until } from "./host";
@@ -42,7 +43,7 @@ describe("work.sh apply", () => {
   });
 
   it("lets two clients watch one work", async () => {
-    const request = { document: { lines: 4, sleep: "0.2" } };
+    const request = { document: { lines: 4, sleep: "0.5" } };
     const answers = await Promise.all([host.run(["apply", "probe"], request), host.run(["apply", "probe"], request)]);
     expect(answers.map(({ code }) => code)).toEqual([0, 0]);
     expect(answers[0]?.stdout).toBe(answers[1]?.stdout);
@@ -63,9 +64,9 @@ describe("work.sh apply", () => {
 
   it("ends a work at its limit, with all that it started, and says what it was doing", async () => {
     const document = { lines: 2, sleep: 30, child: marker() };
-    const answer = await host.run(["apply", "probe"], { values: { TANDEM_TIMEOUT_SECONDS: "1" }, document });
+    const answer = await host.run(["apply", "probe"], { values: { TANDEM_TIMEOUT_SECONDS: "2" }, document });
     expect(answer.code).toBe(124);
-    expect(answer.stderr).toBe("line 1 of 2\nprobe: ended at its limit of 1 s, while doing: line 1 of 2\n");
+    expect(answer.stderr).toBe("line 1 of 2\nprobe: ended at its limit of 2 s, while doing: line 1 of 2\n");
     expect(processesWith(marker())).toEqual([]);
   });
 
@@ -79,6 +80,21 @@ describe("work.sh apply", () => {
     expect((await host.run(["apply", "probe"])).code).toBe(0);
     expect(processesWith(marker())).toEqual([]);
   });
+
+  it.each(["has ended", "was killed"])(
+    "does it again after one that %s, though somebody looks just then",
+    async (end) => {
+      await host.run(["apply", "probe"]);
+      const folder = path.join(host.stackDir, "steps/probe");
+      if (end === "was killed") rmSync(path.join(folder, "runs", read(path.join(folder, "current")), "exit"));
+      // Whoever looks holds the lock, and on a busy machine it takes him a while.
+      const looking = spawn("flock", ["-s", path.join(folder, "work.lock"), "sh", "-c", "echo; sleep 1"]);
+      await new Promise((resolve) => looking.stdout.once("data", resolve));
+      const answer = await host.run(["apply", "probe"]);
+      expect(answer).toMatchObject({ code: 0, stderr: "line 1 of 1\n" });
+      expect(runs()).toBe(2);
+    },
+  );
 
   it.each([
     ["a stack that leads elsewhere", ["apply", "probe"], { TANDEM_STACK: "../x" }, "TANDEM_STACK is not a name"],
@@ -114,6 +130,26 @@ describe("work.sh apply", () => {
   });
 });
 
+describe("work.sh check", () => {
+  it("tells what became of a work that ends while it looks", async () => {
+    await host.run(["apply", "probe"], { values: { TANDEM_REPAIR: "new" } });
+    const folder = path.join(host.stackDir, "steps/probe");
+    const end = path.join(folder, "runs", read(path.join(folder, "current")), "exit");
+    // As it is in the middle of the work, which ends at the look whether it runs.
+    rmSync(end);
+    writeFileSync(path.join(folder, "state"), "begun\n");
+    const bin = path.join(host.root, "bin");
+    mkdirSync(bin);
+    const flock = `#!/bin/sh\necho applied >"${folder}/state"\necho 0 >"${end}"\n`;
+    writeFileSync(path.join(bin, "flock"), flock, { mode: 0o755 });
+    const PATH = process.env["PATH"] ?? "";
+    Object.assign(host.environment, { PATH: `${bin}:${PATH}` });
+    const checks = await host.check();
+    Object.assign(host.environment, { PATH });
+    expect(checks).toEqual([{ step: "probe", holds: true, token: "new" }]);
+  });
+});
+
 describe("secrets", () => {
   it("reach the step and stay out of files, command lines and environments", async () => {
     const secret = `canary-${"k".repeat(20)}-${process.pid}`;
@@ -144,11 +180,12 @@ describe("secrets", () => {
       PULUMI_CONFIG_PASSPHRASE: "passphrase-canary",
       AWS_SECRET_ACCESS_KEY: "aws-canary",
     });
-    const child = host.start(["apply", "probe"], { document: { lines: 3, sleep: "0.3", child: marker() } });
+    const child = host.start(["apply", "probe"], { document: { lines: 100, sleep: "0.3", child: marker() } });
     const answer = answerOf(child);
     await until("the child runs", () => processesWith(marker()).length > 0);
     for (const id of processesWith(marker())) expect(read(`/proc/${id}/environ`)).not.toMatch(/-canary/);
-    await answer;
+    await host.run(["stop"]);
+    expect(await answer).toMatchObject({ code: 143 });
   });
 });
 
