@@ -70,6 +70,9 @@ function endOf(child: ChildProcess, mark: string, call: HostCall): Promise<Sessi
     const limit = setTimeout(() => {
       timedOut = true;
       child.kill("SIGKILL");
+      // A proxy command may hold them for ever.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
     }, call.timeoutSeconds * 1000);
     const settle = (finish: () => void) => {
       clearTimeout(limit);

@@ -63,6 +63,9 @@ function callLocal(call: HostCall): Promise<HostAnswer> {
     const limit = setTimeout(() => {
       timedOut = true;
       child.kill("SIGKILL");
+      // What the script has started may hold them for ever.
+      child.stdout.destroy();
+      child.stderr.destroy();
     }, call.timeoutSeconds * 1000);
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       stdout += text;
