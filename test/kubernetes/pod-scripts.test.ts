@@ -171,6 +171,38 @@ describe("vLLM and the trainer in one container", () => {
   });
 });
 
+/** What happens when the pod is stopped while the trainer is started. */
+const STOPPED = {
+  "between its fork and its first instruction": `
+fork = os.fork
+def slow_fork():
+    pid = fork()
+    if pid == 0: time.sleep(1)
+    return pid
+os.fork = slow_fork
+trainer = pair.Child("the trainer", {"argv": ["sleep", "5"], "env": {}})
+trainer.start()
+trainer.stop(signal.SIGTERM)
+print("ended by", os.WTERMSIG(os.waitpid(trainer.pid, 0)[1]))
+`,
+  "while vLLM is asked whether it answers": `
+def answers(port):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return True
+pair.answers = answers
+both = pair.Pair({name: {"argv": ["sleep", "5"], "env": {}, "port": 1} for name in ("serving", "training")})
+signal.signal(signal.SIGTERM, both.stop)
+both._next()
+print("ended by", 15 if both.training.pid is None else "nobody")
+`,
+};
+
+it.each(Object.entries(STOPPED))("tells the trainer to stop, or starts none, %s", (_when, script) => {
+  const code = `import os, signal, time, pair\n${script}`;
+  const env = { ...process.env, ...PYTHON, PYTHONPATH: SCRIPTS };
+  expect(execFileSync("python3", ["-c", code], { encoding: "utf8", env })).toContain("ended by 15\n");
+});
+
 it("brings a model that is in the image into its place, and says what is no model", () => {
   const model = path.join(folder, "model-in-image");
   const cache = path.join(folder, "cache");

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from after_serving import answers
@@ -22,6 +23,17 @@ from after_serving import answers
 LONGEST_PAUSE_SECONDS = 300
 # Below the pod's grace period, in which vLLM has to end as well.
 TRAINER_STOP_SECONDS = 60
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def stops_held() -> Iterator[None]:
+    """What would stop us waits until the end of this, also in a process that is forked meanwhile."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 class Child:
@@ -32,23 +44,28 @@ class Child:
 
     def start(self) -> None:
         argv = self._part["argv"]
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.setsid()
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, signal.SIG_DFL)
-                os.execvpe(argv[0], argv, {**os.environ, **self._part["env"]})
-            except OSError as error:
-                print(f"{self.name} can't be started: {error}", flush=True)
-            os._exit(127)
+        with stops_held():
+            self.pid = os.fork()
+            if self.pid == 0:
+                try:
+                    os.setsid()
+                    for number in STOPS:
+                        signal.signal(number, signal.SIG_DFL)
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+                    os.execvpe(argv[0], argv, {**os.environ, **self._part["env"]})
+                except OSError as error:
+                    print(f"{self.name} can't be started: {error}", flush=True)
+                os._exit(127)
         print(f"{self.name} starts as process {self.pid}", flush=True)
 
     def stop(self, number: int) -> None:
         """To the whole process group: vLLM's workers are processes of their own."""
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+            # One that was forked a moment ago may have none yet.
+            for tell in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError):
+                    tell(self.pid, number)
+                    return
 
 
 class Pair:
@@ -67,7 +84,7 @@ class Pair:
             self.training.stop(signal.SIGTERM)
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             signal.signal(number, self.stop)
         self.serving.start()
         while True:
@@ -106,7 +123,10 @@ class Pair:
                 self.serving.stop(signal.SIGTERM)
             return
         if self.training.pid is None and now >= self._due and answers(self._port):
-            self.training.start()
+            with stops_held():
+                # It may have come while vLLM was asked; nobody would tell the trainer then.
+                if self._stop_by is None:
+                    self.training.start()
 
 
 if __name__ == "__main__":
