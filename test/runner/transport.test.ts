@@ -17,10 +17,8 @@ afterEach(() => rmSync(scripts.folder, { recursive: true, force: true }));
 
 const call = (script: string, more: Partial<HostCall> = {}) => {
   writeFileSync(path.join(scripts.folder, "facts.sh"), script);
-  return callTarget(
-    { kind: "local", name: "here" },
-    { script: "facts.sh", argv: [], environment: {}, timeoutSeconds: 60, ...more },
-  );
+  const whole: HostCall = { script: "facts.sh", argv: [], environment: {}, timeoutSeconds: 60, ...more };
+  return callTarget({ kind: "local" }, whole);
 };
 
 describe("a script on this machine", () => {
