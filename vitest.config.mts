@@ -17,7 +17,7 @@ const heavyOptions = {
   hookTimeout: 1_800_000,
   // Real hosts, engines and models share two cores: one that was late is asked once more, and the report says so.
   retry: process.env["CI"] === "true" ? 1 : 0,
-  globalSetup: ["test/setup/engine.ts"],
+  globalSetup: ["test/setup/aws-emulator.ts", "test/setup/engine.ts"],
 };
 
 /** A real node takes as long as all else on clusters together: begun last, it would run alone at the end. */
@@ -52,9 +52,19 @@ export default defineConfig({
           teardownTimeout: 20_000,
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
+          globalSetup: ["test/setup/aws-emulator.ts"],
         },
       },
-      { test: { name: "hosts", include: onTestHosts, maxWorkers: 2, sequence: { groupOrder: 1 }, ...heavyOptions } },
+      {
+        test: {
+          name: "hosts",
+          include: onTestHosts,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+          ...heavyOptions,
+          globalSetup: [...heavyOptions.globalSetup, "test/setup/host-images.ts"],
+        },
+      },
       {
         test: {
           name: "full",
