@@ -11,7 +11,8 @@ export interface Arrived {
 
 /**
  * Stands for vLLM and the trainer behind the gateway: answers 200 to everything, vLLM's unguarded routes too, and remembers what came, so
- * that whatever the gateway lets through is seen. `/v1/completions` with `"stream": true` sends an event every 100 ms.
+ * that whatever the gateway lets through is seen. `/v1/completions` with `"stream": true` sends an event every 100 ms, five
+ * of them or as many as `"events"` says.
  */
 export class EchoService {
   readonly arrived: Arrived[] = [];
@@ -39,10 +40,11 @@ export class EchoService {
         this.arrived.push({ method, url, headers, bytes: body.length });
         if (body.length < 10_000 && body.includes('"stream": true')) {
           response.writeHead(200, { "content-type": "text/event-stream" });
+          const events = Number(/"events": (\d+)/.exec(body.toString())?.[1] ?? 5);
           let sent = 0;
           const timer = setInterval(() => {
             response.write(`data: ${++sent}\n\n`);
-            if (sent < 5) return;
+            if (sent < events) return;
             clearInterval(timer);
             response.end("data: [DONE]\n\n");
           }, 100);

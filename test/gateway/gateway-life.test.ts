@@ -10,6 +10,9 @@ import { SHARED_CACHE } from "../fixtures/shared-cache";
 import { EchoService } from "./echo-service";
 import { GatewayHost, KEYS } from "./gateway-host";
 
+/** What a busy machine needs for what takes a moment. */
+const SOON = { timeout: 20_000 };
+
 let gateway: GatewayHost;
 afterEach(() => gateway.close());
 
@@ -116,7 +119,7 @@ describe("the gateway's step", () => {
     expect((await gateway.fetch("/health")).status).toBe(503);
     expect(await holds()).toMatchObject({ holds: true });
     await gateway.serving.listen(gateway.servingPort);
-    await expect.poll(() => statusWith(KEYS.default), { timeout: 8000 }).toBe(200);
+    await expect.poll(() => statusWith(KEYS.default), SOON).toBe(200);
   });
 
   it("comes back by itself when nginx is killed, with all its workers", async () => {
@@ -126,9 +129,10 @@ describe("the gateway's step", () => {
     await until(
       "another nginx",
       () => existsSync(path.join(runFolder(), "var/nginx.pid")) && masterProcess() !== master,
+      30,
     );
-    await expect.poll(() => statusWith(KEYS.default).catch(() => 0), { timeout: 8000 }).toBe(200);
-    await expect.poll(() => holds(), { timeout: 8000 }).toMatchObject({ holds: true });
+    await expect.poll(() => statusWith(KEYS.default).catch(() => 0), SOON).toBe(200);
+    await expect.poll(() => holds(), SOON).toMatchObject({ holds: true });
   });
 
   it("leaves no process and no folder, also when supervisor and keeper were killed", async () => {
@@ -140,7 +144,7 @@ describe("the gateway's step", () => {
     };
     for (const id of [supervisorPid, keeperPid]) process.kill(id, "SIGKILL");
     expect((await gateway.host.run(["undo", "gateway"])).code).toBe(0);
-    await expect.poll(() => processesWith(folder), { timeout: 5000 }).toEqual([]);
+    await expect.poll(() => processesWith(folder), SOON).toEqual([]);
     expect(existsSync(folder)).toBe(false);
     await expect(gateway.fetch("/health")).rejects.toThrow();
   });
@@ -205,7 +209,7 @@ describe("several vLLM behind one gateway", () => {
       // The one that is busy gets the next ones last.
       gateway.serving.hangs = true;
       const waiting = [ask(), ask()];
-      await expect.poll(() => gateway.serving.waiting).toBeGreaterThan(0);
+      await expect.poll(() => gateway.serving.waiting, SOON).toBeGreaterThan(0);
       const before = second.arrived.length;
       for (let count = 0; count < 10; count++) expect((await ask()).status).toBe(200);
       expect(second.arrived.length - before).toBeGreaterThanOrEqual(10);
@@ -219,7 +223,7 @@ describe("several vLLM behind one gateway", () => {
       await gateway.serving.listen(gateway.servingPort);
       const known = gateway.serving.arrived.length;
       await expect
-        .poll(async () => (await many()) && gateway.serving.arrived.length > known, { timeout: 10_000, interval: 500 })
+        .poll(async () => (await many()) && gateway.serving.arrived.length > known, { ...SOON, interval: 500 })
         .toBe(true);
     } finally {
       await second.close();

@@ -62,13 +62,14 @@ describe("doctor.sh", () => {
     const mark = `3${process.pid}`;
     writeFileSync(path.join(folder, "nvidia-smi"), `#!/bin/sh\nsetsid sleep ${mark}\n`);
     onPath(folder);
-    host.environment["TANDEM_DOCTOR_SECONDS"] = "2";
+    // Long enough for the others on a busy machine.
+    host.environment["TANDEM_DOCTOR_SECONDS"] = "5";
     const started = Date.now();
     try {
       const lines = await doctor();
-      expect(Date.now() - started).toBeLessThan(8_000);
-      expect(lines).toContainEqual(expect.stringMatching(/^gpu fail no answer within 2 s \| .*reboot/));
-      expect(lines).toContainEqual(expect.stringMatching(/^links fail no answer within 2 s/));
+      expect(Date.now() - started).toBeLessThan(20_000);
+      expect(lines).toContainEqual(expect.stringMatching(/^gpu fail no answer within 5 s \| .*reboot/));
+      expect(lines).toContainEqual(expect.stringMatching(/^links fail no answer within 5 s/));
       expect(lines).toContainEqual(expect.stringMatching(/^disk ok/));
     } finally {
       for (const process of processesWith(`sleep ${mark}`)) globalThis.process.kill(process, "SIGKILL");

@@ -170,13 +170,11 @@ describeOnHosts("a unit under systemd", () => {
     it("leaves the host as it was when the stack goes, also when the client was killed in the middle", async () => {
       const client = stack.start(["apply", "svc"], { document: { ...SERVICE, wait: 2 } });
       const answer = answerOf(client);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      const step = `${stack.stackDir}/steps/svc`;
+      await until("the work runs", async () => (await asRoot(`ls ${step}/runs/*/pid 2>/dev/null || :`)) !== "");
       client.kill("SIGKILL");
       await answer;
-      await until(
-        "the work went on",
-        async () => (await asRoot(`cat ${stack.stackDir}/steps/svc/state`)) === "applied",
-      );
+      await until("the work went on", async () => (await asRoot(`cat ${step}/state`)) === "applied");
       expect(await systemctl(`is-active ${UNIT}`)).toBe("active");
       const swept = await stack.run(["sweep"]);
       expect(swept).toMatchObject({
