@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,11 @@ class FakeVllm:
         self.max_rank = max_rank
         self.adapters: dict[str, str] = {}
         self.requests: list[str] = []
-        self.load_seconds = 0.0
         self.refusal: str | None = None
+        # Held back by a test: each load, and what comes after the first piece of a stream.
+        self.may_load, self.may_go_on = threading.Event(), threading.Event()
+        for gate in (self.may_load, self.may_go_on):
+            gate.set()
         self.port = 0
         self._server: ThreadingHTTPServer | None = None
         self.start()
@@ -57,10 +59,13 @@ class FakeVllm:
     def is_up(self) -> bool:
         return self._server is not None
 
-    def load(self, body: dict[str, Any]) -> tuple[int, Any]:
+    def load(self, body: dict[str, Any]) -> tuple[int, Any] | None:
+        """Status and body; None when it was killed meanwhile."""
         name, path = body["lora_name"], Path(body["lora_path"])
-        if self.load_seconds:
-            time.sleep(self.load_seconds)
+        server = self._server
+        while not self.may_load.wait(0.02):
+            if self._server is not server:
+                return None
         if self.refusal:
             return 500, error(self.refusal, "InternalServerError", 500)
         if not body.get("load_inplace") and name in self.adapters:
@@ -85,7 +90,8 @@ class FakeVllm:
         return 200, f"Success: LoRA adapter '{name}' removed successfully."
 
     def models(self) -> dict[str, Any]:
-        cards = [(self.base, self.root, None), *((name, path, self.base) for name, path in self.adapters.items())]
+        # A list at once: another thread may be loading one.
+        cards = [(self.base, self.root, None), *((name, path, self.base) for name, path in list(self.adapters.items()))]
         keys = ("id", "root", "parent")
         return {"object": "list", "data": [{**dict(zip(keys, card, strict=True)), "object": "model"} for card in cards]}
 
@@ -139,7 +145,11 @@ class FakeHandler(BaseHTTPRequestHandler):
         if not self.may():
             return
         if self.path == "/v1/load_lora_adapter":
-            self.answer(*self.vllm.load(body))
+            loaded = self.vllm.load(body)
+            if loaded:
+                self.answer(*loaded)
+            else:
+                self.close_connection = True
         elif self.path == "/v1/unload_lora_adapter":
             self.answer(*self.vllm.unload(body))
         elif self.path in ("/v1/completions", "/v1/chat/completions"):
@@ -172,6 +182,7 @@ class FakeHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
+        self.close_connection = True
         for piece in ("one ", "two"):
             chunk = {
                 "id": "c",
@@ -182,6 +193,6 @@ class FakeHandler(BaseHTTPRequestHandler):
             }
             self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
             self.wfile.flush()
-            time.sleep(0.3)
+            if not self.vllm.may_go_on.wait(20):
+                return
         self.wfile.write(b"data: [DONE]\n\n")
-        self.close_connection = True

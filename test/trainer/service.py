@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -96,11 +97,22 @@ class Service:
         assert self._process
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for child in children:
-            if b"tandem_trainer.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
+            with contextlib.suppress(OSError):
+                if b"tandem_trainer.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
         raise AssertionError("there is no worker")
 
+    def freeze_worker(self) -> None:
+        """Holds the worker still; whatever it had answered has been seen, and it is asked for the next thing."""
+        os.kill(self.worker_pid, signal.SIGSTOP)
+        self.http.get("/health")
+
+    def thaw_worker(self) -> None:
+        os.kill(self.worker_pid, signal.SIGCONT)
+
     def kill_worker(self) -> None:
+        """In the middle of a step: one that dies between two steps is started again, and no job is blamed."""
+        self.freeze_worker()
         os.kill(self.worker_pid, signal.SIGKILL)
 
     def upload(self, rows: list[Any] | bytes, name: str = "data.jsonl") -> str:
