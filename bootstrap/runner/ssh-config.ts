@@ -112,8 +112,10 @@ function includes(): string[] {
 
 /** The known_hosts files that the user's own configuration names for a host. */
 async function userKnownHosts(target: SshTarget, files: ConnectionFiles): Promise<string[]> {
-  write(files.config, includes());
-  const { stdout } = await promisify(execFile)("ssh", ["-G", "-F", files.config, "--", target.host], {
+  // Another ssh process may read the connection's own configuration at any moment.
+  const users = `${files.config}.users`;
+  write(users, includes());
+  const { stdout } = await promisify(execFile)("ssh", ["-G", "-F", users, "--", target.host], {
     env: sshEnvironment(),
     timeout: 10_000,
   });

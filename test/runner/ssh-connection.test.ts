@@ -98,6 +98,20 @@ describe("a connection that is being opened", () => {
     rmSync(turn, { recursive: true, force: true });
   });
 
+  it("has its configuration whole at any time, also while ssh is asked for the user's own", async () => {
+    const bin = path.join(home, "bin");
+    mkdirSync(bin);
+    const target: SshTarget = { ...TARGET, hostKeys: "accept-new" };
+    const { config } = connectionFiles(target);
+    const ssh = `#!/bin/sh\ncase "$*" in -G*) cp '${config}' '${home}/seen'; echo 'userknownhostsfile none' ;; *) exit 255 ;; esac\n`;
+    writeFileSync(path.join(bin, "ssh"), ssh, { mode: 0o755 });
+    vi.stubEnv("PATH", `${bin}:${process.env["PATH"]}`);
+    writeFileSync(config, "BatchMode yes\n");
+    await expect(connect(target, () => undefined)).rejects.toThrow("can't be reached");
+    expect(readFileSync(path.join(home, "seen"), "utf8")).toContain("BatchMode yes");
+    expect(readFileSync(config, "utf8")).toContain("StrictHostKeyChecking accept-new");
+  });
+
   it("is waited for no longer than somebody wants it", async () => {
     const over = new AbortController();
     const target = { ...TARGET, port: await freePort() };
