@@ -114,7 +114,7 @@ wait_until_ready() {
   until [ "$(unit_health "$unit" "$port")" = 200 ]; do
     unit_status "$unit"
     case "$unit_state" in
-      failed | waiting) give_up 36 "the trainer ended before it was ready" ;;
+      failed | waiting | stopped) give_up 36 "the trainer ended before it was ready" ;;
     esac
     [ "$(date +%s)" -lt "$deadline" ] || give_up 124 "the trainer is not ready after $doc_startupSeconds s"
     sleep 0.2
