@@ -112,16 +112,16 @@ async function execute(
     const exec = new library.Exec(config);
     const onStatus = ({ status, message }: V1Status) =>
       resolve(status === "Success" ? undefined : (message ?? "it failed"));
-    exec
-      .exec(namespace, pod, container, [...command], stdout, stderr, stdin, false, onStatus)
-      .then((socket) => {
-        timer = setTimeout(() => {
-          (socket as { close(): void }).close();
-          resolve(`no answer within ${limitSeconds} s`);
-        }, limitSeconds * 1000);
-        stdin.write(`${JSON.stringify(input)}\n`);
-      })
-      .catch(reject);
+    const opening = exec.exec(namespace, pod, container, [...command], stdout, stderr, stdin, false, onStatus);
+    // From now on: the cluster may accept the connection and never answer.
+    timer = setTimeout(() => {
+      resolve(`no answer within ${limitSeconds} s`);
+      opening.then(
+        (socket) => (socket as { close(): void }).close(),
+        () => undefined,
+      );
+    }, limitSeconds * 1000);
+    opening.then(() => stdin.write(`${JSON.stringify(input)}\n`), reject);
   });
   clearTimeout(timer);
   stdin.end();
