@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -79,18 +80,18 @@ def make_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         jobs.attach(scheduler, tokenizer)
         running = asyncio.create_task(scheduler.run() if trains else asyncio.sleep(0), name="scheduler")
+        running.add_done_callback(end_without_it)
         others = [
             asyncio.create_task(jobs.prepare_all(), name="prepare"),
             asyncio.create_task(handover.watch(settings.watch_seconds), name="watch"),
         ]
         yield
         scheduler.stop()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(running, STOP_SECONDS)
-        await worker.stop()
-        for task in others:
+        await asyncio.wait({running}, timeout=STOP_SECONDS)
+        for task in (running, *others):
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(running, *others, return_exceptions=True)
+        await worker.stop()
         await client.aclose()
         store.close()
 
@@ -127,6 +128,13 @@ def make_app(settings: Settings) -> FastAPI:
         app.include_router(routes_jobs.make_router(store, jobs))
     app.include_router(routes_models.make_router(jobs, handover, client))
     return app
+
+
+def end_without_it(scheduler: asyncio.Task[None]) -> None:
+    """A trainer whose scheduler failed would answer and train nothing: it ends, and the unit starts it again."""
+    if not scheduler.cancelled() and (error := scheduler.exception()):
+        log.error("the scheduler failed", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def origin_of(state: Path) -> str:

@@ -193,7 +193,7 @@ class Jobs:
         return job
 
     def _withdraw_later(self, job: Job) -> None:
-        """Takes away what a cancelled hand-over may have loaded."""
+        """Takes away what a hand-over that came to nothing may have loaded."""
         names = [(job.fine_tuned_model, job.id)]
         names += [(row["model"], f"{job.id}-step-{row['step']}") for row in self._store.checkpoints(job.id)]
 
@@ -237,6 +237,12 @@ class Jobs:
             if not turn.job.is_over:
                 # The trainer stops; the next one hands over from the checkpoint that holds all steps.
                 log.info("hand-over of %s is left to the next start", turn.job.id)
+        except Exception as error:
+            log.exception("handing over %s", turn.job.id)
+            code = "disk_full" if getattr(error, "errno", 0) == errno.ENOSPC else "internal_error"
+            self.scheduler.fail(turn.job, code, f"the adapter can't be handed over: {type(error).__name__}: {error}")
+            self._withdraw_later(turn.job)
+            self.scheduler.remove_traces(turn.job)
         finally:
             if turn.job.is_over:
                 shutil.rmtree(turn.folder, ignore_errors=True)
