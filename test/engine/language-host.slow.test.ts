@@ -24,7 +24,7 @@ function pulumi(...args: string[]) {
 }
 
 test("plain pulumi runs a TypeScript program on disk from up to destroy", async () => {
-  expect(await pulumi("stack", "init", "dev")).toMatchObject({ status: 0 });
+  expect(await pulumi("stack", "select", "--create", "dev")).toMatchObject({ status: 0 });
   await pulumi("config", "set", "greeting", "hello from disk");
   await pulumi("config", "set", "--secret", "key", "canary-key");
   const preview = await pulumi("preview");
@@ -41,7 +41,7 @@ test("plain pulumi runs a TypeScript program on disk from up to destroy", async 
 });
 
 test("a program that says why it can't go on fails the run with its words and no stack trace", async () => {
-  await pulumi("stack", "init", "broken");
+  await pulumi("stack", "select", "--create", "broken");
   await pulumi("config", "set", "fail", "true");
   const { status, stdout } = await pulumi("preview");
   expect(status).not.toBe(0);

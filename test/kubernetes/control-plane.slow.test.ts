@@ -184,6 +184,11 @@ describe.skipIf(!canRun)("a real control plane", () => {
       });
     }
     await deploy("two", { ...BIG, gpus: 8, tensorParallel: 8 });
+    const isScheduled = async () => {
+      const [pod] = (await cluster.client.core.listNamespacedPod({ namespace: "two" })).items;
+      return pod?.status?.conditions?.find(({ type }) => type === "PodScheduled")?.status;
+    };
+    await expect.poll(isScheduled, { timeout: 60_000 }).toBe("False");
     const lines: string[] = [];
     const waiting = waitForPods(cluster.client, { namespace: "two", name: "two", limitSeconds: 6 }, (line) =>
       lines.push(line),
