@@ -4,7 +4,7 @@ import { request } from "node:https";
 import { connect } from "node:tls";
 import * as path from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { processesWith, read, until } from "../host/host";
+import { kill, processesWith, read, until } from "../host/host";
 import { gatewayConfiguration } from "../../plan/gateway";
 import { SHARED_CACHE } from "../fixtures/shared-cache";
 import { EchoService } from "./echo-service";
@@ -125,7 +125,7 @@ describe("the gateway's step", () => {
   it("comes back by itself when nginx is killed, with all its workers", async () => {
     await started();
     const master = masterProcess();
-    process.kill(Number(master), "SIGKILL");
+    kill(Number(master));
     await until(
       "another nginx",
       () => existsSync(path.join(runFolder(), "var/nginx.pid")) && masterProcess() !== master,
@@ -142,7 +142,7 @@ describe("the gateway's step", () => {
       supervisorPid: number;
       keeperPid: number;
     };
-    for (const id of [supervisorPid, keeperPid]) process.kill(id, "SIGKILL");
+    for (const id of [supervisorPid, keeperPid]) kill(id);
     expect((await gateway.host.run(["undo", "gateway"])).code).toBe(0);
     await expect.poll(() => processesWith(folder), SOON).toEqual([]);
     expect(existsSync(folder)).toBe(false);

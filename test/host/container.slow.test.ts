@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { RuntimeFacts } from "../../plan";
 import { freePort } from "../fixtures/free-port";
 import { ContainerHost, describeWithPodman } from "./container-host";
-import { processesWith, read, until } from "./host";
+import { kill, processesWith, read, until } from "./host";
 
 const API_KEY = `tdm-canary-${process.pid}-container-0123456789`;
 const MODEL = "stand-in";
@@ -119,10 +119,10 @@ describeWithPodman("vLLM's stand-in in a container of the real podman", () => {
   it.each([
     [
       "its program in the container",
-      () => process.kill(Number(host.podman("inspect", "-f", "{{.State.Pid}}", ...containers())), "SIGKILL"),
+      () => kill(Number(host.podman("inspect", "-f", "{{.State.Pid}}", ...containers()))),
     ],
-    ["podman's client", () => process.kill(processesWith(`run --rm --name tandem-${host.stack}`)[0] ?? 0, "SIGKILL")],
-    ["what watches over the container", () => process.kill(Number(status()["pid"]), "SIGKILL")],
+    ["podman's client", () => kill(processesWith(`run --rm --name tandem-${host.stack}`)[0] ?? 0)],
+    ["what watches over the container", () => kill(Number(status()["pid"]))],
     ["the container, removed by hand", () => host.podman("rm", "-f", ...containers())],
   ])("is started again after the loss of %s, with one container", async (_what, lose) => {
     const before = status()["unitId"];
@@ -134,7 +134,7 @@ describeWithPodman("vLLM's stand-in in a container of the real podman", () => {
 
   it("shows a killed supervisor, and starts again over the container that was left", async () => {
     const { supervisorPid, keeperPid, pid } = status();
-    for (const process_ of [supervisorPid, keeperPid, pid]) process.kill(Number(process_), "SIGKILL");
+    for (const process_ of [supervisorPid, keeperPid, pid]) kill(Number(process_));
     await until("the loss shows", () => processesWith("supervise_container.py").length === 0);
     expect(await checkOf("serving")).toMatchObject({ holds: false });
     const again = await applied<Serving>("serving", servingDocument());
@@ -154,7 +154,7 @@ describeWithPodman("vLLM's stand-in in a container of the real podman", () => {
   it("is swept although everything that knew the container was killed", async () => {
     await applied<Serving>("serving", servingDocument());
     const { supervisorPid, keeperPid, pid } = status();
-    for (const process_ of [supervisorPid, keeperPid, pid]) process.kill(Number(process_), "SIGKILL");
+    for (const process_ of [supervisorPid, keeperPid, pid]) kill(Number(process_));
     rmSync(path.join(host.stackDir, "units"), { recursive: true });
     const answer = await host.run(["sweep"]);
     expect(answer, answer.stderr).toMatchObject({ code: 0 });

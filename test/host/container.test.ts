@@ -3,7 +3,7 @@ import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { freePort } from "../fixtures/free-port";
 import { STAND_IN_VERSION, writeStandIn } from "../fakes/vllm/runtime";
-import { type Answer, processesWith, read, TestHost, until } from "./host";
+import { type Answer, kill, processesWith, read, TestHost, until } from "./host";
 
 const API_KEY = `tdm-canary-${process.pid}-docker-0123456789`;
 const IMAGE = `sha256:${"1".repeat(64)}`;
@@ -180,7 +180,7 @@ describe("vLLM's stand-in with docker's command lines", () => {
     const name = /--name (\S+)/.exec(command ?? "")?.[1] ?? "";
     const pid = () => Number(read(path.join(fake, "containers", name, "pid")));
     const first = pid();
-    process.kill(first, "SIGKILL");
+    kill(first);
     await until("another container", () => pid() !== 0 && pid() !== first, 20);
 
     const gone = await host.run(["undo", "serving"]);

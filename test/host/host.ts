@@ -121,6 +121,15 @@ export async function until(what: string, isSo: () => boolean, limitSeconds = 10
   }
 }
 
+/**
+ * Kills a process whose id was read somewhere.
+ * @throws Error for what is none: 0 would be the group of the tests themselves
+ */
+export function kill(processId: number): void {
+  if (!(processId > 1)) throw new Error(`there is no process to kill: ${processId}`);
+  process.kill(processId, "SIGKILL");
+}
+
 /** Ids of living processes whose command line holds a text. */
 export function processesWith(text: string): number[] {
   return readdirSync("/proc")

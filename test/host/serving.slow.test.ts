@@ -5,7 +5,7 @@ import * as path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Proof } from "../../plan/proof";
 import { freePort } from "../fixtures/free-port";
-import { type Answer, answerOf, processesWith, read, TestHost, until } from "./host";
+import { type Answer, answerOf, kill, processesWith, read, TestHost, until } from "./host";
 import { applyRuntime, SHARED_CACHE } from "./real-runtime";
 
 const MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct";
@@ -130,7 +130,7 @@ describe("serving on this machine", () => {
 
   /** Kills the API server: the supervisor starts it again, and what was proven of the old process counts no more. */
   async function expectRepair(before: Serving): Promise<void> {
-    process.kill(before.pid, "SIGKILL");
+    kill(before.pid);
     await until(
       "the drift shows",
       () => !read(path.join(host.stackDir, "units/serving/status.json")).includes(before.unitId),

@@ -3,7 +3,7 @@ import { symlinkSync } from "node:fs";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { freePort } from "../fixtures/free-port";
-import { answerOf, HOST_SCRIPTS, processesWith, read, TestHost, until } from "./host";
+import { answerOf, HOST_SCRIPTS, kill, processesWith, read, TestHost, until } from "./host";
 
 describe("a trainer that does not come up", () => {
   let host: TestHost;
@@ -21,7 +21,7 @@ describe("a trainer that does not come up", () => {
     const document = { argv, env: {}, port: await freePort(), startupSeconds: 40, stopSeconds: 1 };
     const answer = answerOf(host.start(["apply", "training"], { document, secrets: { apiKey: "key" } }));
     await until("it runs", () => status() !== "", 30);
-    process.kill((JSON.parse(status()) as { supervisorPid: number }).supervisorPid, "SIGKILL");
+    kill((JSON.parse(status()) as { supervisorPid: number }).supervisorPid);
     expect(await answer).toMatchObject({
       code: 36,
       stderr: expect.stringContaining("the trainer ended before it was ready") as string,

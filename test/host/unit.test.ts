@@ -3,7 +3,7 @@ import * as path from "node:path";
 import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { freePort } from "../fixtures/free-port";
-import { processesWith, read, TestHost, until } from "./host";
+import { kill, processesWith, read, TestHost, until } from "./host";
 import { FAMILY, type Started, UNIT_STEP } from "./unit-step";
 
 let host: TestHost;
@@ -71,7 +71,7 @@ describe("a unit", () => {
   it("takes its whole tree along when its supervisor is killed", async () => {
     const { supervisorPid } = await start(`${FAMILY}; exec sleep 600`);
     await until("the family is there", () => stackProcesses().length >= 7);
-    process.kill(supervisorPid, "SIGKILL");
+    kill(supervisorPid);
     await until("all are gone", () => stackProcesses().length === 0);
     expect(await host.check()).toMatchObject([{ holds: false, reason: "the unit is stopped" }]);
   });
@@ -80,7 +80,7 @@ describe("a unit", () => {
     const { keeperPid, pid } = await start(`${FAMILY}; exec sleep 600`, { backoffSeconds: [0.1] });
     await until("the family is there", () => stackProcesses().length >= 7);
     const before = stackProcesses();
-    process.kill(keeperPid, "SIGKILL");
+    kill(keeperPid);
     await until("it runs again", () => status()["restarts"] === 1 && status()["state"] === "running");
     expect(status()["pid"]).not.toBe(pid);
     expect(stackProcesses().filter((id) => before.includes(id))).toEqual([Number(status()["supervisorPid"])]);
@@ -93,8 +93,8 @@ describe("a unit", () => {
       { port },
     );
     await until("the family is there", () => stackProcesses().length >= 7);
-    process.kill(supervisorPid, "SIGKILL");
-    process.kill(keeperPid, "SIGKILL");
+    kill(supervisorPid);
+    kill(keeperPid);
     expect((await host.run(["sweep"])).code).toBe(0);
     expect(stackProcesses()).toEqual([]);
     expect(processesWith(marker)).toEqual([]);
@@ -108,7 +108,7 @@ describe("a unit", () => {
   it("starts again after a crash, with another id", async () => {
     const { pid } = await start("exec sleep 600", { backoffSeconds: [0.1] });
     const { unitId } = status();
-    process.kill(pid, "SIGKILL");
+    kill(pid);
     await until("it runs again", () => status()["restarts"] === 1 && status()["state"] === "running");
     expect(status()["unitId"]).not.toBe(unitId);
     expect(log()).toContain("the service was killed by signal 9 (SIGKILL); starting it again in 0.1 s");

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { answerOf, processesWith, read, TestHost, until } from "./host";
+import { answerOf, kill, processesWith, read, TestHost, until } from "./host";
 import { PROBE_STEP } from "./probe-step";
 
 let host: TestHost;
@@ -74,8 +74,15 @@ describe("work.sh apply", () => {
     const child = host.start(["apply", "probe"], { document: { lines: 100, sleep: "0.2", child: marker() } });
     const answer = answerOf(child);
     await until("the child runs", () => processesWith(marker()).length > 0);
-    const run = read(path.join(host.stackDir, "steps/probe/current"));
-    process.kill(Number(read(path.join(host.stackDir, "steps/probe/runs", run, "pid"))), "SIGKILL");
+    const id = path.join(
+      host.stackDir,
+      "steps/probe/runs",
+      read(path.join(host.stackDir, "steps/probe/current")),
+      "pid",
+    );
+    // Who starts the work writes it down after that.
+    await until("it is known", () => read(id) !== "");
+    kill(Number(read(id)));
     expect(await answer).toMatchObject({ code: 137, stdout: "" });
     expect((await host.run(["apply", "probe"])).code).toBe(0);
     expect(processesWith(marker())).toEqual([]);
