@@ -34,7 +34,10 @@ export function connect(target: SshTarget, say: Say): Promise<Connection> {
   return open.then((connection) => ({ ...connection, target }));
 }
 
-/** Ends the shared connections to hosts; the processes behind them would end by themselves after a minute without use. */
+/**
+ * Ends the shared connections to hosts once nobody uses them: a session of another process, such as a log that is followed, goes on to
+ * its end. The processes behind them would end by themselves after a minute without use.
+ */
 export async function closeConnections(targets: readonly { readonly kind: string }[]): Promise<void> {
   const hosts = targets.filter((target): target is SshTarget => target.kind === "ssh");
   await Promise.all(hosts.map(closeConnection));
@@ -43,11 +46,13 @@ export async function closeConnections(targets: readonly { readonly kind: string
 async function closeConnection(target: SshTarget): Promise<void> {
   const files = connectionFiles(target);
   if (await isAlive(files.socket)) {
-    const child = spawn("ssh", ["-F", files.config, "-S", files.socket, "-O", "exit", "--", target.host], {
+    const child = spawn("ssh", ["-F", files.config, "-S", files.socket, "-O", "stop", "--", target.host], {
       env: sshEnvironment(),
       stdio: "ignore",
     });
     await new Promise((resolve) => child.on("close", resolve).on("error", resolve));
+    // Another process may have opened the next one by now.
+    if (await isAlive(files.socket)) return;
   }
   forget(files);
 }

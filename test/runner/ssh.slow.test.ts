@@ -120,6 +120,27 @@ describeOnHosts("a host over SSH", () => {
     expect(readdirSync(folder).filter((name) => /^[0-9a-f]{16}$/.test(name))).toEqual([]);
   });
 
+  it("takes no connection away from somebody who still uses it", async () => {
+    const target = use(host.sshTarget());
+    client.write("host/facts.sh", "echo one; until [ -e /run/go-on ]; do sleep 0.1; done; echo two\n");
+    let output = "";
+    const following = callSsh(target, {
+      script: "facts.sh",
+      argv: [],
+      environment: {},
+      timeoutSeconds: 60,
+      onOutput: (text) => (output += text),
+    });
+    following.catch(() => undefined);
+    await vi.waitFor(() => expect(output).toBe("one\n"), 20_000);
+    await closeConnections([target]);
+    await host.exec("touch /run/go-on");
+    expect(await following).toMatchObject({ code: 0, stdout: "one\ntwo\n" });
+    await host.exec("rm /run/go-on");
+    const sessions = "ss -Htn state established '( sport = :22 )' | grep -c .";
+    await vi.waitFor(async () => expect((await host.tryExec(sessions)).stdout.trim()).toBe("0"), 5000);
+  });
+
   it("reads through the noise of a login shell, and says when there is no shell", async () => {
     await host.exec(
       "printf 'echo noise; echo noise >&2; printf half' >/home/guest/.bashrc; cp /home/guest/.bashrc /home/guest/.bash_logout",
