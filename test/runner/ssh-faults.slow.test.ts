@@ -36,6 +36,8 @@ describeOnHosts("a step over SSH goes through", () => {
     client = new Client();
   });
   afterEach(async () => {
+    // Where a test failed in between.
+    await host.heal();
     client.set({ TANDEM_RECONNECT_SECONDS: "60" });
     await sweepHost(target(), "ssh-test");
     await client.close([target()]);

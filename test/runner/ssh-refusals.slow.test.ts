@@ -37,6 +37,9 @@ describeOnHosts("who may be reached over SSH, and what is said otherwise", () =>
     client = new Client();
   });
   afterEach(async () => {
+    // Where a test failed in between.
+    await host.heal();
+    await host.freeDisk();
     await client.close(used.splice(0));
   });
 
@@ -132,7 +135,7 @@ describeOnHosts("who may be reached over SSH, and what is said otherwise", () =>
 
   it("waits for a machine that sets itself up, and says what it is doing", async () => {
     await host.exec(
-      `mkdir /run/cloud-init && touch /run/cloud-init/enabled && echo '{"v1":{"stage":"modules-final"}}' >/run/cloud-init/status.json`,
+      `rm -rf /run/cloud-init && mkdir /run/cloud-init && touch /run/cloud-init/enabled && echo '{"v1":{"stage":"modules-final"}}' >/run/cloud-init/status.json`,
     );
     const target = host.sshTarget();
     used.push(target);
