@@ -119,7 +119,7 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
     await host?.exec("systemctl restart tandem-rented-spot.service");
     await host?.exec(`echo '{"action":"terminate","time":"2026-11-25T23:10:00Z"}' >/srv/notice`);
     await expect
-      .poll(() => host?.tryExec(`cat ${folder}/notice.json`), { timeout: 20_000 })
+      .poll(() => host?.tryExec(`cat ${folder}/notice.json`), { timeout: 60_000 })
       .toMatchObject({ status: 0 });
     const { stdout } = await deployment.tandem(["status"], variables);
     expect(stdout).toContain("EC2 takes this spot machine back: terminate at 2026-11-25T23:10:00Z");
@@ -159,7 +159,7 @@ describeOnHosts("one `up` on EC2, emulated, with real machines", () => {
     const [machine] = await living();
     const host = room.hostOf(machine?.instanceId ?? "");
     await host?.exec("date +%s >/var/lib/tandem-expiry/expires");
-    await expect.poll(living, { timeout: 60_000 }).toEqual([]);
+    await expect.poll(living, { timeout: 150_000 }).toEqual([]);
     const terminated = (await calls(/^TerminateInstances$/)).filter(({ key }) => key === PRODUCT).length;
     expect(terminated).toBe(2);
     const { changes } = await deployment.ask(["preview"], 0, variables);

@@ -19,7 +19,7 @@ describeOnHosts("a limited time on real machines", () => {
 
   it(
     "a rented machine arms its timer by user data, keeps it over a restart, and ends itself though its clock was set back",
-    { timeout: 200_000 },
+    { timeout: 300_000 },
     async () => {
       const rented = fleet.host("rented");
       const now = Date.now();
@@ -44,7 +44,7 @@ describeOnHosts("a limited time on real machines", () => {
               ({ status }) => status,
               () => -1,
             ),
-          { timeout: 60_000, interval: 1000 },
+          { timeout: 150_000, interval: 1000 },
         )
         .not.toBe(0);
       await fleet.remove("rented");
@@ -68,7 +68,7 @@ describeOnHosts("a limited time on real machines", () => {
     await own.exec("date +%s >/var/lib/tandem/stacks/limited/expiry/expires");
     await expect
       .poll(() => own.tryExec("test -e /var/lib/tandem").then(({ status }) => status), {
-        timeout: 90_000,
+        timeout: 150_000,
         interval: 1000,
       })
       .toBe(1);

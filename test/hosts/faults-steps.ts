@@ -42,9 +42,11 @@ export class Middle {
   async watch(step: FaultStep, where = MIDDLE[step]): Promise<{ readonly caught: Promise<void> }> {
     const command = `python3 /root/faults_middle.py freeze ${step} '${where}' ${FREEZE_SECONDS}`;
     const caught = this.host.exec(command, FREEZE_SECONDS + 20).then(() => undefined);
-    caught.catch(() => undefined);
+    let isOver = false;
+    const over = () => (isOver = true);
+    caught.then(over, over);
     const watching = path.join(this.host.root, "root/watching");
-    while (!existsSync(watching)) await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!isOver && !existsSync(watching)) await new Promise((resolve) => setTimeout(resolve, 20));
     return { caught };
   }
 
