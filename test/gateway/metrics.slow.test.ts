@@ -77,7 +77,7 @@ describe("metrics behind the gateway, read by the real Prometheus", () => {
         return (await response.json()) as { status: string; data: { result: { value: [number, string] }[] } };
       };
       const up = async () => (await ask('up{job="tandem"}').catch(() => undefined))?.data.result[0]?.value[1];
-      await expect.poll(up, { timeout: 20_000 }).toBe("1");
+      await expect.poll(up, { timeout: 60_000 }).toBe("1");
       const dashboard = JSON.parse(readFileSync(path.join(EXAMPLES, "grafana/tandem.json"), "utf8")) as Dashboard;
       for (const { title, targets } of dashboard.panels) {
         for (const { expr } of targets) {
