@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import * as path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type Answer, TestHost } from "./host";
 import { applyRuntime, type RuntimeResult, SHARED_CACHE, VLLM_VERSION } from "./real-runtime";
 
@@ -11,12 +11,12 @@ let host: TestHost;
 beforeAll(async () => {
   installedHost = new TestHost({}, { TANDEM_CACHE_DIR: SHARED_CACHE });
   installed = await applyRuntime(installedHost);
+});
+afterAll(() => installedHost.close());
+beforeEach(() => {
   host = new TestHost();
 });
-afterAll(async () => {
-  await host.close();
-  await installedHost.close();
-});
+afterEach(() => host.close());
 
 function apply(kind: string, runtimePath?: string, device = "cpu"): Promise<Answer> {
   const document = { kind, device, vllmVersion: VLLM_VERSION, path: runtimePath };
