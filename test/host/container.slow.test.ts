@@ -63,12 +63,12 @@ describeWithPodman("vLLM's stand-in in a container of the real podman", () => {
 
   /** Waits until another run of the service than the one with this id answers again. */
   async function answersAgain(before: unknown): Promise<void> {
-    await until("another run", () => status()["state"] === "running" && status()["unitId"] !== before, 30);
+    await until("another run", () => status()["state"] === "running" && status()["unitId"] !== before, 90);
     const log = path.join(host.stackDir, "units/serving/log");
     await until(
       "it is up",
       () => read(log).split("starting it again").at(-1)?.includes("startup complete") === true,
-      30,
+      90,
     );
   }
 
