@@ -19,6 +19,8 @@ export class ClusterError extends Error {
 const POLL_SECONDS = 2;
 /** What goes on is said again after so long, so that nobody takes silence for a hang. */
 const REPEAT_SECONDS = 60;
+/** A cluster that has answered before may give no answer for so long: its API server restarts, or the way to it does. */
+const SILENCE_SECONDS = 120;
 
 /**
  * Waits until every pod of the newest kind is ready. What keeps them is said while waiting, once for each new reason; what will not
@@ -33,8 +35,18 @@ export async function waitForPods(
   const started = Date.now();
   const firstSeen = new Map<string, number>();
   const said = new Map<string, number>();
+  let answeredAt: number | undefined;
   for (;;) {
-    const { set, snapshot } = await look(client, request, started);
+    const seen = await look(client, request, started).catch((error: unknown) => {
+      const isOver = Date.now() - started > request.limitSeconds * 1000;
+      if (answeredAt === undefined || isOver || Date.now() - answeredAt > SILENCE_SECONDS * 1000) throw error;
+    });
+    if (seen === undefined) {
+      await pause();
+      continue;
+    }
+    answeredAt = Date.now();
+    const { set, snapshot } = seen;
     if (set !== undefined && isRolledOut(set)) return;
     const seconds = (Date.now() - started) / 1000;
     const troubles = findTroubles(snapshot);
@@ -53,8 +65,12 @@ export async function waitForPods(
     if (seconds > request.limitSeconds) {
       throw failure(`the pods are not ready within ${request.limitSeconds} s`, troubles, request);
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_SECONDS * 1000));
+    await pause();
   }
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, POLL_SECONDS * 1000));
 }
 
 async function look(

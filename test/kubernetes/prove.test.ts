@@ -11,14 +11,22 @@ import type { Plan } from "../../plan/plan";
 
 let folder: string;
 let server: Server;
+/** How it answers each look at its StatefulSet; the last one goes for all that follow. */
+let answers: ("waits" | "nothing" | "ready")[];
+const SET = { metadata: { name: "s" }, spec: { replicas: 1 } };
 beforeEach(async () => {
   folder = mkdtempSync(path.join(tmpdir(), "tandem-prove-"));
-  const sets = {
-    items: [{ metadata: { name: "s" }, spec: { replicas: 1 }, status: { updatedReplicas: 1, readyReplicas: 1 } }],
-  };
-  // Stands for an API server whose pods are ready and that takes a connection into one of them without ever answering.
+  answers = ["ready"];
+  // Stands for an API server, which takes a connection into its pod without ever answering.
   server = createServer(({ url = "" }, response) => {
-    const found = url.includes("/statefulsets") ? sets : url.endsWith("/pods/s-0") ? { metadata: {} } : { items: [] };
+    let found: object = { items: [] };
+    if (url.endsWith("/pods/s-0")) found = { metadata: {} };
+    if (url.includes("/statefulsets")) {
+      const answer = answers.length > 1 ? answers.shift() : answers[0];
+      if (answer === "nothing") return void response.destroy();
+      const count = answer === "ready" ? 1 : 0;
+      found = { items: [{ ...SET, status: { updatedReplicas: count, readyReplicas: count } }] };
+    }
     response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(found));
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -30,7 +38,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it("ends in time also when the cluster never lets it into the pod", async () => {
+function request(more: Partial<ClusterStepRequest> = {}): ClusterStepRequest {
   const kubeconfig = path.join(folder, "config");
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const document = {
@@ -41,7 +49,7 @@ it("ends in time also when the cluster never lets it into the pod", async () => 
   };
   writeFileSync(kubeconfig, JSON.stringify(document));
   const plan = { model: "m", servingPort: 1, port: 2, training: { backend: "off" } } as unknown as Plan;
-  const stack: ClusterStepRequest = {
+  return {
     target: { kubeconfig },
     namespace: "s",
     name: "s",
@@ -51,10 +59,22 @@ it("ends in time also when the cluster never lets it into the pod", async () => 
     limitSeconds: 60,
     proves: true,
     apiKey: "k",
+    ...more,
   };
+}
+
+it("goes through a moment in which the cluster does not answer, once it has", async () => {
+  answers = ["waits", "nothing", "waits", "ready"];
+  expect(await proveCluster(request({ proves: false }), () => undefined)).toEqual([]);
+  expect(answers).toEqual(["ready"]);
+  answers = ["nothing"];
+  await expect(proveCluster(request({ proves: false }), () => undefined)).rejects.toThrow("The cluster can't be asked");
+});
+
+it("ends in time also when the cluster never lets it into the pod", async () => {
   const asked = once(server, "upgrade") as Promise<[IncomingMessage, Duplex]>;
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-  const ended = expect(proveCluster(stack, () => undefined)).rejects.toThrow(
+  const ended = expect(proveCluster(request(), () => undefined)).rejects.toThrow(
     "proof failed in pod s-0: no answer within 240 s",
   );
   const [, socket] = await asked;
