@@ -9,6 +9,7 @@ a session token (IMDSv2). AWS_EC2_METADATA_SERVICE_ENDPOINT puts another address
 asked again.
 """
 
+import http.client
 import json
 import os
 import subprocess
@@ -33,7 +34,7 @@ def main(folder, command):
         except urllib.error.HTTPError as error:
             # 401: the token has run out.
             token, notice = (None if error.code == 401 else token), None
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             notice = None
         if notice is not None:
             act(folder, command, notice)

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { callTarget, type HostCall } from "../../bootstrap/runner/transport";
+import { kill } from "../host/host";
 
 const scripts = vi.hoisted(() => ({ folder: "" }));
 vi.mock("../../bootstrap/runner/package-root", async (importOriginal) => ({
@@ -35,7 +36,7 @@ describe("a script on this machine", () => {
   it("is over at its limit, also when something that it started still holds its output", async () => {
     const other = path.join(scripts.folder, "other");
     const answer = await call(`echo begun; sleep 600 & echo $! >'${other}'; wait\n`, { timeoutSeconds: 3 });
-    process.kill(Number(readFileSync(other, "utf8")));
+    kill(Number(readFileSync(other, "utf8")));
     expect(answer).toMatchObject({ code: 124, stdout: "begun\n" });
   });
 });
