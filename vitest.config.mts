@@ -12,12 +12,15 @@ const onTestHosts = [
 /** They need programs that take long to build, which begins with the run: so they are the last. */
 const onClusters = ["test/kubernetes/*.slow.test.ts"];
 
+/** What all tests find done. Each project begins with it: Vitest's own setup of all projects comes after theirs. */
+const preparations = ["test/setup/build.ts", "test/setup/aws-emulator.ts"];
+
 const heavyOptions = {
   testTimeout: 300_000,
   hookTimeout: 1_800_000,
   // Real hosts, engines and models share two cores: one that was late is asked once more, and the report says so.
   retry: process.env["CI"] === "true" ? 1 : 0,
-  globalSetup: ["test/setup/aws-emulator.ts", "test/setup/engine.ts"],
+  globalSetup: [...preparations, "test/setup/engine.ts"],
 };
 
 /** A real node takes as long as all else on clusters together: begun last, it would run alone at the end. */
@@ -37,7 +40,7 @@ class NodeFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     sequence: { sequencer: NodeFirst },
-    globalSetup: ["test/setup/guard.ts", "test/setup/build.ts", "test/setup/served.ts"],
+    globalSetup: ["test/setup/guard.ts", "test/setup/served.ts"],
     reporters: process.env["TANDEM_TEST_REPORT"] ? ["default", "junit"] : ["default"],
     outputFile: { junit: process.env["TANDEM_TEST_REPORT"] ?? "" },
     passWithNoTests: true,
@@ -52,7 +55,7 @@ export default defineConfig({
           teardownTimeout: 20_000,
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
-          globalSetup: ["test/setup/aws-emulator.ts"],
+          globalSetup: preparations,
         },
       },
       {
