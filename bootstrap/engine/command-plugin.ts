@@ -38,7 +38,9 @@ export async function findCommandPlugin(cli: PulumiCli, log: (line: string) => v
 export function offlinePluginEnvironment(): Record<string, string> {
   const main = join(packageFolder(), "dist", "bundled", "command-plugin.js");
   if (!existsSync(main)) {
-    throw new EngineError(`Tandem is not built yet — missing ${main} — fix: make build, or npm install && npm run build`);
+    throw new EngineError(
+      `Tandem is not built yet — missing ${main} — fix: make build, or npm install && npm run build`,
+    );
   }
   const script = `#!/bin/sh\nexec ${quote(join(packageFolder(), "bin", "node22"))} ${quote(main)} "$@"\n`;
   // Two copies of the package must not start each other's plugin.

@@ -95,7 +95,9 @@ describe("tandem and tandem-runner", () => {
     }
     const { status, stderr } = start(path.join(folder, "package/bin", name), []);
     expect(status).toBe(127);
-    expect(stderr).toMatch(new RegExp(`^${name}: not built yet — missing dist/bundled/.*js in .* — fix: make build, or npm`));
+    expect(stderr).toMatch(
+      new RegExp(`^${name}: not built yet — missing dist/bundled/.*js in .* — fix: make build, or npm`),
+    );
   });
 
   test("are found through chains of links, as npm makes them, and from a folder with blanks", () => {
