@@ -67,16 +67,24 @@ export function evaluate(context: GpuContext, tensorParallel: number, replicas: 
   return { ...base, ...(trainer && { trainer }), verdict: kv.tokens >= useful ? "fits" : "tight" };
 }
 
-function servingShape({ settings, shape, dtype, gpus, gpuTotalGiB }: GpuContext, tensorParallel: number): ServingShape {
+function servingShape(context: GpuContext, tensorParallel: number): ServingShape {
+  const { settings, shape, dtype, host, gpus, gpuTotalGiB } = context;
   return {
     shape,
     dtype,
     tensorParallel,
     pipelineParallel: settings.pipelineParallel,
+    ownAllReduce: hasOwnAllReduce(host, tensorParallel),
     lora: settings.lora,
     enforceEager: settings.serving.enforceEager ?? false,
     ...defaultBatch(gpus[0]?.model ?? "", gpuTotalGiB),
   };
+}
+
+/** What is not known is taken as no: its graphs need more. vLLM leaves other sizes, and more than two GPUs without NVLink, to NCCL. */
+function hasOwnAllReduce({ peerAccess, gpuLink }: HostFacts, tensorParallel: number): boolean {
+  const isJoined = tensorParallel === 2 || ([4, 6, 8].includes(tensorParallel) && gpuLink === "nvlink");
+  return peerAccess === true && isJoined;
 }
 
 /** Whole multiples of 1 024 tokens, or of the block size in a very small cache. */

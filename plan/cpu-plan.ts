@@ -79,6 +79,7 @@ function servingShape({ settings, shape }: PlanRequest): ServingShape {
     dtype: servingDtype(settings, shape, []),
     tensorParallel: settings.tensorParallel === "auto" ? 1 : settings.tensorParallel,
     pipelineParallel: settings.pipelineParallel,
+    ownAllReduce: false,
     lora: settings.lora,
     enforceEager: settings.serving.enforceEager ?? true,
     maxBatchedTokens: 2048,

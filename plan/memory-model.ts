@@ -10,6 +10,8 @@ export interface ServingShape {
   readonly dtype: Dtype;
   readonly tensorParallel: number;
   readonly pipelineParallel: number;
+  /** Whether vLLM's own all-reduce runs between the GPUs of a copy: it needs peer access, and beyond two GPUs NVLink. */
+  readonly ownAllReduce: boolean;
   readonly lora: { readonly enabled: boolean; readonly maxAdapters: number; readonly maxRank: number };
   readonly enforceEager: boolean;
   /** vLLM's `--max-num-batched-tokens`. */
@@ -19,19 +21,22 @@ export interface ServingShape {
 }
 
 /**
- * Constants of vLLM's memory on one GPU, in GiB, fitted on two of the rows in `test/plan/measured-rows.json` (both of a Qwen3-0.6B,
- * with and without tensor parallelism, 2 x H100, vLLM 0.26.0, 25 November 2026); the other rows are predictions.
+ * Constants of vLLM's memory on one GPU, in GiB, fitted on three of the configurations in `test/plan/measured-rows.json` (all of a
+ * Qwen3-0.6B, vLLM 0.26.0: without and with tensor parallelism on 2 x H100, and over 4 x H100); the other rows are predictions.
  */
 const FITTED = {
   /** CUDA context, kernels, allocator rounding: what `nvidia-smi` shows beyond vLLM's own account, without tensor parallelism. */
   contextGiB: 1.476,
-  /** The same with tensor parallelism: adds NCCL's and the all-reduce's buffers. Measured at 2; assumed for more. */
+  /** The same with tensor parallelism: adds NCCL's and the all-reduce's buffers. Fitted at 2; 0.2 GiB too much at 4. */
   contextWithNcclGiB: 2.747,
   /** vLLM's "non-torch memory". */
   nonTorchGiB: 0.07,
   /** CUDA graphs of a model of 28 layers with adapters: vLLM captures each batch size with and without them. */
   graphsGiB: 0.82,
+  /** With tensor parallelism, when NCCL makes the all-reduce. */
   graphsWithNcclGiB: 2.42,
+  /** The same with vLLM's own all-reduce. */
+  graphsWithOwnAllReduceGiB: 0.73,
   graphsLayers: 28,
   /** Peak of the sampler's and the logits' buffers for each byte of 32-bit logits of a full batch. */
   logitsFactor: 1.33,
@@ -79,9 +84,11 @@ export function activationsGiB({ shape, dtype, tensorParallel, ...batch }: Servi
 }
 
 /** Captured CUDA graphs, in GiB; half without adapters, none when they are switched off. */
-export function cudaGraphsGiB({ shape, tensorParallel, pipelineParallel, lora, enforceEager }: ServingShape): number {
+export function cudaGraphsGiB(serving: ServingShape): number {
+  const { shape, tensorParallel, pipelineParallel, lora, enforceEager, ownAllReduce } = serving;
   if (enforceEager) return 0;
-  const measured = tensorParallel > 1 ? FITTED.graphsWithNcclGiB : FITTED.graphsGiB;
+  const spread = ownAllReduce ? FITTED.graphsWithOwnAllReduceGiB : FITTED.graphsWithNcclGiB;
+  const measured = tensorParallel > 1 ? spread : FITTED.graphsGiB;
   const layers = shape.layers / pipelineParallel / FITTED.graphsLayers;
   return measured * layers * (lora.enabled ? 1 : 0.5);
 }

@@ -7,13 +7,17 @@ const GIB = 2 ** 30;
 
 /** The cards that rows were measured on: memory by `nvidia-smi` and by CUDA. */
 const CARDS = {
-  H100: { host: H100S(2), totalGiB: 79.65, cudaGiB: 79.18 },
-  H200: { host: hypotheticalHost({ gpus: 2, gpuType: "h200-141gb" }), totalGiB: 140.4, cudaGiB: 139.8 },
+  H100: { hostOf: H100S, totalGiB: 79.65, cudaGiB: 79.18 },
+  H200: {
+    hostOf: (gpus: number) => hypotheticalHost({ gpus, gpuType: "h200-141gb" }),
+    totalGiB: 140.4,
+    cudaGiB: 139.8,
+  },
 };
 
 /** What was measured of vLLM with the KV cache of a plan: memory of one GPU after 64 streams, and the tokens that it reported. */
 const measured = measurements.rows.flatMap((row) => {
-  const { quantity, model, tensorParallel, kvCacheTokens, maxAdapters, maxRank, eager, hardware } = row;
+  const { quantity, model, tensorParallel, kvCacheTokens, maxAdapters, maxRank, eager, hardware, ownAllReduce } = row;
   if (quantity !== "whole footprint" || kvCacheTokens === undefined) return [];
   const shape = builtInShape(model)!;
   const heads = Math.max(1, shape.kvHeads / tensorParallel);
@@ -27,13 +31,15 @@ const measured = measurements.rows.flatMap((row) => {
     lora: { maxAdapters: maxAdapters, maxRank: maxRank },
     serving: { maxModelLen: 2048, enforceEager: eager },
   };
-  const card = hardware.includes("H200") ? CARDS.H200 : CARDS.H100;
+  const { hostOf, ...card } = hardware.includes("H200") ? CARDS.H200 : CARDS.H100;
+  const host: HostFacts = { ...hostOf(Number(hardware[0])), gpuLink: "nvlink", peerAccess: ownAllReduce ?? false };
   return [
     {
       name: `${model}, TP ${tensorParallel}, ${hardware}`,
       settings,
       share,
       card,
+      host,
       besideKvGiB: row.measured / 1024 - kvGiB,
     },
   ];
@@ -55,7 +61,8 @@ describe("the share of a GPU, from what vLLM was measured to take", () => {
   });
 
   it.each(measured)("is within 5 % on the first start and 2 % from the second on: $name", (row) => {
-    const { host, totalGiB, cudaGiB } = row.card;
+    const { totalGiB, cudaGiB } = row.card;
+    const { host } = row;
     const cudaShareGiB = row.share * cudaGiB;
     const first = planOf(row.settings, host);
     expect(first.footprint?.basis).toBe("worked out");

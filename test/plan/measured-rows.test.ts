@@ -24,6 +24,7 @@ interface Row {
   readonly fraction?: number;
   readonly cudaTotalGiB?: number;
   readonly eager?: boolean;
+  readonly ownAllReduce?: boolean;
   readonly kvCacheTokens?: number;
   readonly maxAdapters?: number;
   readonly maxRank?: number;
@@ -48,6 +49,7 @@ function servingOf(row: Row): ServingShape {
     dtype: "bfloat16",
     tensorParallel: row.tensorParallel,
     pipelineParallel: 1,
+    ownAllReduce: row.ownAllReduce ?? false,
     lora: { enabled: row.maxAdapters !== undefined, maxAdapters: row.maxAdapters ?? 1, maxRank: row.maxRank ?? 16 },
     enforceEager: row.eager ?? false,
     maxBatchedTokens: 8192,
