@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import tempfile
 import threading
 import time
@@ -140,11 +141,35 @@ class Run:
         row["load"] = drive(deployment.base_url, deployment.key(), deployment.model_name(), self.arguments.streams)
         row["loadedMiB"] = self.gpus.used_mib(devices)
         row["processes"] = self.gpus.processes(devices)
+        if self.arguments.gateway_rounds and isinstance(deployment, Tandem):
+            row["gateway"] = self.beside_gateway(deployment)
+            deployment.say(f"through the gateway and directly: {json.dumps(row['gateway'])}")
         row["environment"] = deployment.shared_host_variables()
         self.save()
         if self.left() > RESERVE_SECONDS + 30:
             row["again"] = deployment.again(limit=self.left() - RESERVE_SECONDS - 15)
         row["truth"] = deployment.truth()
+
+    def beside_gateway(self, deployment):
+        """The last number of streams through the gateway and past it, in turns: tokens a second, and first tokens."""
+        ways = {
+            "gateway": (deployment.base_url, deployment.key()),
+            "direct": (f"{deployment.vllm}/v1", deployment.engine_key()),
+        }
+        counts = sorted({1, self.arguments.streams[-1]})
+        loads = {way: [] for way in ways}
+        for _ in range(self.arguments.gateway_rounds):
+            for way, (base_url, key) in ways.items():
+                loads[way].append(drive(base_url, key, deployment.model_name(), counts))
+        of_all = lambda way, what, n, pick: statistics.median(pick(load[what][n]) for load in loads[way])  # noqa: E731
+        return {
+            way: {
+                "tokensPerSecond": {n: of_all(way, "tokensPerSecond", n, max) for n in counts},
+                "firstTokenSeconds": {n: of_all(way, "firstTokenSeconds", n, lambda two: two[0]) for n in counts},
+                "loads": loads[way],
+            }
+            for way in ways
+        }
 
     def save(self):
         """After every case: a run that is cut off has shown what it has."""
@@ -184,6 +209,9 @@ def main():
         "--streams", type=lambda text: [int(count) for count in text.split(",")], default=[1, 8, 64, 256],
         help="how many requests at once, with commas (default: 1,8,64,256)",
     )  # fmt: skip
+    parser.add_argument(
+        "--gateway-rounds", type=int, default=0, help="so many loads through the gateway and past it, in turns"
+    )
     parser.add_argument("--extra-args", type=str.split, default=[], help="more arguments for vLLM, in one text")
     parser.add_argument(
         "--extra-env", action="append", default=[], metavar="NAME=VALUE", help="more variables for vLLM"

@@ -208,6 +208,10 @@ class Tandem(Deployment):
             self._key = find_key(document, "apiKey") if code == 0 else ""
         return self._key
 
+    def engine_key(self):
+        """vLLM's own key, which only the gateway and root know."""
+        return next((key for pid in self.processes() if (key := variables_of(pid).get("VLLM_API_KEY"))), "")
+
     def truth(self):
         code, document, seconds, _ = self.call("status", "--json", limit=60)
         return {"code": code, "seconds": seconds, "document": document, "log": self.telling_lines(self.serving_log())}
