@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { parse as parseVersion } from "semver";
 import type {
@@ -25,6 +25,7 @@ import { CommandError, EXIT, messageOf } from "./exit";
 import type { Home } from "./home";
 import { isWrongPassphrase, openPassphrase, wrongPassphrase } from "./passphrase";
 import { findProcesses, signalProcess, thisProcess, waitForEnd } from "./processes";
+import { writeWhole } from "./write-whole";
 
 /** A Pulumi engine and the workspace of one environment, ready to run. */
 export interface Engine {
@@ -62,7 +63,7 @@ export async function openEngine({ home, environment, backend, say, keepBackend 
   const passphrase = openPassphrase(home, hasSecrets(environment), say);
   const project = projectFile(environment);
   if (keepBackend === true || !existsSync(project)) {
-    writeFileSync(project, projectSettings(keepBackend === true ? backend : undefined), { mode: 0o600 });
+    writeWhole(project, projectSettings(keepBackend === true ? backend : undefined));
   }
   const workspace = await LocalWorkspace.create({
     workDir: environment.folder,

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { HostTarget } from "../bootstrap/runner/request";
 import { hostTargets, targetName } from "../bootstrap/runner/targets";
@@ -9,13 +9,12 @@ import { loadSettings } from "../stacks/config";
 import type { Environment } from "./environments";
 import { CommandError, EXIT } from "./exit";
 import { SettingsFile } from "./settings-file";
+import { writeWhole } from "./write-whole";
 
 /** Notes which hosts a run is about to work on, before it does: a killed run and changed settings must not hide one. */
 export function rememberHosts(environment: Environment, targets: readonly HostTarget[]): void {
   const all = union(targets, remembered(environment));
-  const path = hostsFile(environment);
-  writeFileSync(`${path}.draft`, JSON.stringify(all), { mode: 0o600 });
-  renameSync(`${path}.draft`, path);
+  writeWhole(hostsFile(environment), JSON.stringify(all));
 }
 
 export function forgetHosts(environment: Environment): void {

@@ -1,16 +1,15 @@
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Plan } from "../plan/plan";
 import type { Environment } from "./environments";
+import { writeWhole } from "./write-whole";
 
 /** What the last `up` wanted, by the host's name. */
 export type HostPlans = Readonly<Record<string, Plan>>;
 
 /** Keeps what the last `up` wanted, so that `status` compares with that and not with what the settings say by now. */
 export function keepPlans(environment: Environment, plans: HostPlans): void {
-  const path = planFile(environment);
-  writeFileSync(`${path}.draft`, JSON.stringify(plans), { mode: 0o600 });
-  renameSync(`${path}.draft`, path);
+  writeWhole(planFile(environment), JSON.stringify(plans));
 }
 
 /** The plans of the last `up`; empty when there was none. */

@@ -1,6 +1,7 @@
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { isCollection, isMap, parseDocument, type Document } from "yaml";
 import { CommandError, EXIT } from "./exit";
+import { writeWhole } from "./write-whole";
 
 /** Pulumi's configuration keys of ours start with this. */
 const NAMESPACE = "tandem:";
@@ -82,11 +83,8 @@ export class SettingsFile {
     return (this.document.toJS() as { config?: Record<string, unknown> } | null)?.config ?? {};
   }
 
-  /** Appears with its content or not at all, readable by the user alone. */
   write(path = this.path): void {
-    const draft = `${path}.${process.pid}`;
-    writeFileSync(draft, this.document.toString(), { mode: 0o600 });
-    renameSync(draft, path);
+    writeWhole(path, this.document.toString());
   }
 }
 

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { V1Pod, V1StatefulSet } from "@kubernetes/client-node";
 import { CLOCK_TOLERANCE_SECONDS } from "../../plan/run-tags";
 import { answer, type ClusterClient } from "./client";
@@ -42,7 +43,7 @@ export async function waitForPods(
       if (answeredAt === undefined || isOver || Date.now() - answeredAt > SILENCE_SECONDS * 1000) throw error;
     });
     if (seen === undefined) {
-      await pause();
+      await sleep(POLL_SECONDS * 1000);
       continue;
     }
     answeredAt = Date.now();
@@ -65,12 +66,8 @@ export async function waitForPods(
     if (seconds > request.limitSeconds) {
       throw failure(`the pods are not ready within ${request.limitSeconds} s`, troubles, request);
     }
-    await pause();
+    await sleep(POLL_SECONDS * 1000);
   }
-}
-
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, POLL_SECONDS * 1000));
 }
 
 async function look(
