@@ -41,10 +41,31 @@ function unionIssue(issue: Issue & { code: "invalid_union" }, raw: unknown): Iss
   return meant?.[0];
 }
 
+/** Where what is complained about is written, and the setting that it was to be, where that can be told. */
+export function wrongSettings(issue: Issue): readonly { readonly written: Path; readonly meant?: Path }[] {
+  if (issue.code !== "unrecognized_keys") {
+    const { path } = nearestSetting(issue.path);
+    return [{ written: path, meant: path }];
+  }
+  return issue.keys.map((key) => {
+    const near = nearestKnown(issue.path, key);
+    const written = [...issue.path, key];
+    return near === undefined ? { written } : { written, meant: [...issue.path, ...near.split(".")] };
+  });
+}
+
+/** The setting whose name is nearest to one that is none, from where it stands. */
+function nearestKnown(path: Path, key: string): string | undefined {
+  return nearestName(key, namesAt(path)) ?? (path.length === 0 ? nestedName(key) : undefined);
+}
+
+function namesAt(path: Path): string[] {
+  return Object.keys(shapeAt(path) ?? { serving: 0, training: 0 });
+}
+
 function unknownSetting(path: Path, key: string): Problem {
-  const shape = shapeAt(path);
-  const known = Object.keys(shape ?? { serving: 0, training: 0 });
-  const near = nearestName(key, known) ?? (path.length === 0 ? nestedName(key) : undefined);
+  const known = namesAt(path);
+  const near = nearestKnown(path, key);
   return {
     setting: formatPath([...path, key]),
     what: "there is no such setting",

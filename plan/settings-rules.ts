@@ -4,11 +4,19 @@ import { kubernetesProblems } from "./kubernetes-rules";
 import type { Problem } from "./problem";
 import type { Settings } from "./settings";
 import { GATEWAY_RULES } from "./gateway-rules";
+import { whereReadable } from "./settings-partial";
 import { sameNames, sshHosts } from "./ssh-hosts";
 
-/** Problems between settings that are each right on their own. Each rule looks at valid settings and says nothing or one thing. */
+/**
+ * Problems between settings that are each right on their own. Each rule looks at valid settings and says nothing or one thing; one that
+ * reads a setting which is `unreadable`, since it is wrong, says nothing.
+ */
 export function crossProblems(settings: Settings): readonly Problem[] {
-  return [...RULES.flatMap((rule) => rule(settings) ?? []), ...ec2Problems(settings), ...kubernetesProblems(settings)];
+  return [
+    ...RULES.flatMap((rule) => whereReadable(() => [rule(settings) ?? []].flat())),
+    ...whereReadable(() => ec2Problems(settings)),
+    ...whereReadable(() => kubernetesProblems(settings)),
+  ];
 }
 
 const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [

@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import type { Problem } from "./problem";
-import { issueToProblems } from "./settings-problems";
+import { unreadable, withoutPaths } from "./settings-partial";
+import { issueToProblems, wrongSettings } from "./settings-problems";
 import { settingsSchema } from "./settings-schema";
 import { crossProblems } from "./settings-rules";
 import { resolveSplit, type Split } from "./split";
@@ -22,9 +23,32 @@ export type SettingsResult =
 export function parseSettings(raw: unknown): SettingsResult {
   const parsed = settingsSchema.safeParse(raw ?? {}, { reportInput: true });
   if (!parsed.success) {
-    return { problems: parsed.error.issues.flatMap((issue) => issueToProblems(issue, raw)) };
+    const { issues } = parsed.error;
+    return { problems: [...issues.flatMap((issue) => issueToProblems(issue, raw)), ...problemsOfTheRest(raw, issues)] };
   }
-  const settings: Settings = { ...parsed.data, split: resolveSplit(parsed.data.split) };
+  const settings = withSplit(parsed.data);
   const problems = crossProblems(settings);
   return problems.length === 0 ? { settings, problems: [] } : { problems };
+}
+
+/** What the right ones among the settings contradict each other in, whatever the wrong ones will be. */
+function problemsOfTheRest(raw: unknown, issues: readonly z.core.$ZodIssue[]): readonly Problem[] {
+  const wrong = issues.flatMap(wrongSettings);
+  const rest = settingsSchema.safeParse(
+    withoutPaths(
+      raw,
+      wrong.map(({ written }) => written),
+    ),
+  );
+  if (!rest.success) return [];
+  return crossProblems(
+    unreadable(
+      withSplit(rest.data),
+      wrong.flatMap(({ meant }) => (meant === undefined ? [] : [meant])),
+    ),
+  );
+}
+
+function withSplit(settings: z.output<typeof settingsSchema>): Settings {
+  return { ...settings, split: resolveSplit(settings.split) };
 }

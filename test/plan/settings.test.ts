@@ -63,6 +63,20 @@ describe("settings", () => {
     ]);
   });
 
+  it("report settings that contradict each other beside wrong ones, as far as it does not hang on these", () => {
+    const namesOf = (raw: unknown) => problemsOf(raw).map((problem) => problem.setting);
+    const training = { backend: "megatron-bridge", rank: 64 };
+    expect(namesOf({ port: 70000, lora: { maxRank: 32 }, training })).toEqual(["port", "training.rank"]);
+    expect(namesOf({ lora: { maxRank: 48 }, training })).toEqual(["lora.maxRank"]);
+    expect(namesOf({ runtime: "docker", runtimeImage: "vllm" })).toEqual(["runtime"]);
+    expect(namesOf({ runtim: "container", runtimeImage: "vllm" })).toEqual(["runtim"]);
+    expect(namesOf({ target: "ssh", port: "x" }).toSorted()).toEqual(["port", "ssh"]);
+    expect(namesOf({ target: "shh", port: 1, gpus: 3, devices: [0] })).toEqual(["target", "devices"]);
+    expect(namesOf({ target: "ssh", ssh: { hosts: ["a b"] } })).toEqual(["ssh.hosts[0]"]);
+    expect(namesOf({ split: { serving: 2 }, devices: [0], gpus: 3 })).toContain("devices");
+    expect(namesOf({ training: 5, lora: { enabled: false } })).toEqual(["training"]);
+  });
+
   it.each([
     [{ tensorParalel: 2 }, "tensorParalel", "use `tensorParallel`"],
     [{ tensor_parallel: 2 }, "tensor_parallel", "use `tensorParallel`"],
