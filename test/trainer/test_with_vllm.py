@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -58,12 +59,25 @@ class Vllm:
     def stop(self, sign: int = signal.SIGTERM) -> None:
         if not self._process:
             return
-        os.killpg(self._process.pid, sign)
+        group = self._process.pid
+        os.kill(group, sign)
+        # Not SIGKILL for all at once: a process among them takes their shared memory away when the others are gone.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGTERM)
         try:
             self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            until("all of vLLM is gone", lambda: not has_processes(group), 30)
+        except (subprocess.TimeoutExpired, AssertionError):
+            os.killpg(group, signal.SIGKILL)
             self._process.wait()
+
+
+def has_processes(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
