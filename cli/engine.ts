@@ -11,6 +11,7 @@ import type {
   Stack,
 } from "@pulumi/pulumi/automation";
 import { packageRoot } from "../bootstrap/runner/package-root";
+import { writeWhole } from "../bootstrap/runner/write-whole";
 import {
   CLIENT_VARIABLE,
   hasPendingOperations,
@@ -25,7 +26,6 @@ import { CommandError, EXIT, messageOf } from "./exit";
 import type { Home } from "./home";
 import { isWrongPassphrase, openPassphrase, wrongPassphrase } from "./passphrase";
 import { findProcesses, signalProcess, thisProcess, waitForEnd } from "./processes";
-import { writeWhole } from "./write-whole";
 
 /** A Pulumi engine and the workspace of one environment, ready to run. */
 export interface Engine {

@@ -2,6 +2,7 @@ import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { HostTarget } from "../bootstrap/runner/request";
 import { hostTargets, targetName } from "../bootstrap/runner/targets";
+import { writeWhole } from "../bootstrap/runner/write-whole";
 import { cacheAtDestroy } from "../plan/lease-defaults";
 import { nearestName } from "../plan/nearest";
 import type { Settings } from "../plan/settings";
@@ -9,7 +10,6 @@ import { loadSettings } from "../stacks/config";
 import type { Environment } from "./environments";
 import { CommandError, EXIT } from "./exit";
 import { SettingsFile } from "./settings-file";
-import { writeWhole } from "./write-whole";
 
 /** Notes which hosts a run is about to work on, before it does: a killed run and changed settings must not hide one. */
 export function rememberHosts(environment: Environment, targets: readonly HostTarget[]): void {

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { writeWhole } from "../bootstrap/runner/write-whole";
 import type { Plan } from "../plan/plan";
 import type { Environment } from "./environments";
-import { writeWhole } from "./write-whole";
 
 /** What the last `up` wanted, by the host's name. */
 export type HostPlans = Readonly<Record<string, Plan>>;

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { isCollection, isMap, parseDocument, type Document } from "yaml";
+import { writeWhole } from "../bootstrap/runner/write-whole";
 import { CommandError, EXIT } from "./exit";
-import { writeWhole } from "./write-whole";
 
 /** Pulumi's configuration keys of ours start with this. */
 const NAMESPACE = "tandem:";

@@ -29,11 +29,11 @@ export function unreadable<Value extends object>(settings: Value, paths: readonl
 }
 
 /** What a rule says, nothing when it hangs on a setting that is `unreadable`. */
-export function whereReadable<Said>(rule: () => readonly Said[]): readonly Said[] {
+export function whereReadable<Said>(rule: () => Said): Said | undefined {
   try {
     return rule();
   } catch (error) {
-    if (error instanceof UnknownSetting) return [];
+    if (error instanceof UnknownSetting) return undefined;
     throw error;
   }
 }

@@ -8,18 +8,14 @@ import { whereReadable } from "./settings-partial";
 import { sameNames, sshHosts } from "./ssh-hosts";
 
 /**
- * Problems between settings that are each right on their own. Each rule looks at valid settings and says nothing or one thing; one that
+ * Problems between settings that are each right on their own. Each rule looks at valid settings and says what is wrong, if anything; one that
  * reads a setting which is `unreadable`, since it is wrong, says nothing.
  */
 export function crossProblems(settings: Settings): readonly Problem[] {
-  return [
-    ...RULES.flatMap((rule) => whereReadable(() => [rule(settings) ?? []].flat())),
-    ...whereReadable(() => ec2Problems(settings)),
-    ...whereReadable(() => kubernetesProblems(settings)),
-  ];
+  return RULES.flatMap((rule) => whereReadable(() => rule(settings)) ?? []);
 }
 
-const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
+const RULES: readonly ((settings: Settings) => Problem | readonly Problem[] | undefined)[] = [
   ...GATEWAY_RULES,
   ({ split }) =>
     split.serving + split.training > 1 + 1e-9
@@ -113,6 +109,8 @@ const RULES: readonly ((settings: Settings) => Problem | undefined)[] = [
       settings.ec2 === undefined,
       "ec2.region, and `ec2.instanceTypes` or a wish such as `gpus: 4`",
     ),
+  ec2Problems,
+  kubernetesProblems,
 ];
 
 function missingBlock(

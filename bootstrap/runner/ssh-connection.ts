@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process";
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { connect as connectSocket } from "node:net";
 import { isFingerprint, sshEnvironment, writeConfig } from "./ssh-config";
 import { explainFailure, keyInLog, nameOf, readOrEmpty, wrongPin } from "./ssh-errors";
 import { connectionFiles, type ConnectionFiles } from "./ssh-folder";
 import { judge, probe, type ConnectionRecord } from "./ssh-probe";
 import type { SshTarget } from "./request";
+import { writeWhole } from "./write-whole";
 
 /** An open connection to a host, shared by all processes of this user. */
 export interface Connection {
@@ -172,9 +173,7 @@ function readRecord(files: ConnectionFiles): ConnectionRecord {
 }
 
 function writeRecord(files: ConnectionFiles, record: ConnectionRecord): void {
-  const draft = `${files.record}.${process.pid}.new`;
-  writeFileSync(draft, JSON.stringify(record), { mode: 0o600 });
-  renameSync(draft, files.record);
+  writeWhole(files.record, JSON.stringify(record));
 }
 
 function forget(files: ConnectionFiles): void {

@@ -161,11 +161,14 @@ class Run:
         for _ in range(self.arguments.gateway_rounds):
             for way, (base_url, key) in ways.items():
                 loads[way].append(drive(base_url, key, deployment.model_name(), counts))
-        of_all = lambda way, what, n, pick: statistics.median(pick(load[what][n]) for load in loads[way])  # noqa: E731
+
+        def of_all(way, what, pick):
+            return {n: statistics.median(pick(load[what][n]) for load in loads[way]) for n in counts}
+
         return {
             way: {
-                "tokensPerSecond": {n: of_all(way, "tokensPerSecond", n, max) for n in counts},
-                "firstTokenSeconds": {n: of_all(way, "firstTokenSeconds", n, lambda two: two[0]) for n in counts},
+                "tokensPerSecond": of_all(way, "tokensPerSecond", max),
+                "firstTokenSeconds": of_all(way, "firstTokenSeconds", lambda of_round: of_round[0]),
                 "loads": loads[way],
             }
             for way in ways

@@ -38,8 +38,8 @@ const measured = measurements.rows.flatMap((row) => {
       name: `${model}, TP ${tensorParallel}, ${hardware}`,
       settings,
       share,
-      card,
       host,
+      ...card,
       besideKvGiB: row.measured / 1024 - kvGiB,
     },
   ];
@@ -61,8 +61,7 @@ describe("the share of a GPU, from what vLLM was measured to take", () => {
   });
 
   it.each(measured)("is within 5 % on the first start and 2 % from the second on: $name", (row) => {
-    const { totalGiB, cudaGiB } = row.card;
-    const { host } = row;
+    const { host, totalGiB, cudaGiB } = row;
     const cudaShareGiB = row.share * cudaGiB;
     const first = planOf(row.settings, host);
     expect(first.footprint?.basis).toBe("worked out");
