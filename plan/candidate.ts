@@ -68,13 +68,13 @@ export function evaluate(context: GpuContext, tensorParallel: number, replicas: 
 }
 
 function servingShape(context: GpuContext, tensorParallel: number): ServingShape {
-  const { settings, shape, dtype, host, gpus, gpuTotalGiB } = context;
+  const { settings, shape, dtype, gpus, gpuTotalGiB } = context;
   return {
     shape,
     dtype,
     tensorParallel,
     pipelineParallel: settings.pipelineParallel,
-    ownAllReduce: hasOwnAllReduce(host, tensorParallel),
+    ownAllReduce: hasOwnAllReduce(context, tensorParallel),
     lora: settings.lora,
     enforceEager: settings.serving.enforceEager ?? false,
     ...defaultBatch(gpus[0]?.model ?? "", gpuTotalGiB),
@@ -82,9 +82,10 @@ function servingShape(context: GpuContext, tensorParallel: number): ServingShape
 }
 
 /** What is not known is taken as no: its graphs need more. vLLM leaves other sizes, and more than two GPUs without NVLink, to NCCL. */
-function hasOwnAllReduce({ peerAccess, gpuLink }: HostFacts, tensorParallel: number): boolean {
-  const isJoined = tensorParallel === 2 || ([4, 6, 8].includes(tensorParallel) && gpuLink === "nvlink");
-  return peerAccess === true && isJoined;
+function hasOwnAllReduce({ settings, host }: GpuContext, tensorParallel: number): boolean {
+  const isJoined = tensorParallel === 2 || ([4, 6, 8].includes(tensorParallel) && host.gpuLink === "nvlink");
+  const isOff = settings.serving.extraArgs.includes("--disable-custom-all-reduce");
+  return host.peerAccess === true && isJoined && !isOff;
 }
 
 /** Whole multiples of 1 024 tokens, or of the block size in a very small cache. */

@@ -60,6 +60,21 @@ describe("the share of a GPU, from what vLLM was measured to take", () => {
     expect(measured.length).toBeGreaterThanOrEqual(5);
   });
 
+  it("has room for NCCL's larger graphs unless vLLM's own all-reduce is known to run", () => {
+    const cacheOf = (facts: Partial<HostFacts>, tensorParallel: number, extraArgs: string[] = []) => {
+      const settings = { model: "Qwen/Qwen3-0.6B", tensorParallel, serving: { maxModelLen: 2048, extraArgs } };
+      return planOf(settings, { ...H100S(4), ...facts }).kvCacheBytes / GIB;
+    };
+    const joined = { peerAccess: true, gpuLink: "nvlink" } as const;
+    expect(cacheOf(joined, 4) - cacheOf({ ...joined, peerAccess: false }, 4)).toBeCloseTo(1.69, 1);
+    for (const size of [2, 4]) {
+      expect(cacheOf(joined, size, ["--disable-custom-all-reduce"])).toBe(cacheOf({}, size));
+      expect(cacheOf({ gpuLink: "nvlink" }, size)).toBe(cacheOf({}, size));
+    }
+    expect(cacheOf({ peerAccess: true, gpuLink: "pcie-host" }, 4)).toBe(cacheOf({}, 4));
+    expect(cacheOf({ peerAccess: true, gpuLink: "pcie-host" }, 2)).toBe(cacheOf(joined, 2));
+  });
+
   it.each(measured)("is within 5 % on the first start and 2 % from the second on: $name", (row) => {
     const { host, totalGiB, cudaGiB } = row;
     const cudaShareGiB = row.share * cudaGiB;
